@@ -1,0 +1,387 @@
+"""The object as one local file, published so that a crash at any moment leaves it old or new.
+
+Invariants:
+
+* Writers hold a lock beside the file; readers never wait for anybody.
+* An append first brings its data to the disk behind the object's pinned length, where no reader
+  looks, and only then moves the pin: 34 bytes within the first sector.
+* A rewrite fills a file beside the object, brings it to the disk, and takes the object's name.
+
+Addresses: a plain path (taken literally), or ``file:///path/name?keep=N`` with ``~`` and ``.``
+allowed as the first part. ``keep`` holds back the last N objects that rewrites replaced, as
+``<name>.<serial>``.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from filelock import FileLock, Timeout
+
+from bequest.errors import (
+    BequestError,
+    Conflict,
+    Denied,
+    SnapshotDamaged,
+    SnapshotMissing,
+    Unreachable,
+    UsageError,
+)
+from bequest.model import Mark, Stat
+from bequest.snapshot.extent import extent
+from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
+
+from .address import parse
+from .disk import Disk
+from .pinned import Pin, last_digest, look, pinned_stream
+
+LOCK_TIMEOUT_SECONDS: Final = 10.0
+COPY_BYTES: Final = 1 << 20
+ENDS_BYTES: Final = 4096
+
+
+def open_store(url: str) -> FileStore:
+    """The store at a plain path or ``file:`` URL. Raises `UsageError`."""
+    if not url.lower().startswith("file:"):
+        return FileStore(url)
+    address = parse(url, {"keep"})
+    if address.host not in ("", "localhost", "~", ".", ".."):
+        raise UsageError(
+            "A file store's address names another machine; it can only be on this one. "
+            "Write it as file:///folder/name."
+        )
+    host = "" if address.host == "localhost" else address.host
+    return FileStore(host + address.path, keep=address.integer("keep", 0))
+
+
+class FileStore:
+    """See the module; the contract is `bequest.ports.Store`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep: int = 0,
+        disk: Disk | None = None,
+        lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS,
+    ) -> None:
+        text = os.fspath(path)
+        if not os.path.basename(text) or os.path.basename(text) in (".", "..", "~"):
+            raise UsageError(
+                f"The file store's address {text!r} names a folder; a backup is one file. "
+                "Add the file's name."
+            )
+        self._path = os.path.abspath(os.path.expanduser(text))
+        self._keep = keep
+        self._disk = disk if disk is not None else Disk()
+        self._lock_timeout_seconds = lock_timeout_seconds
+        self._known: Stat | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self._path).as_uri()
+
+    def head(self) -> Stat | None:
+        with self._told("looked at"):
+            file = self._open_to_read()
+            return None if file is None else self._stat(file)
+
+    @contextmanager
+    def read(self) -> Generator[BinaryIO, None, None]:
+        with self._told("read"):
+            file = self._open_to_read()
+            if file is None:
+                raise SnapshotMissing(
+                    f"There is no file {self._path}: nothing can be restored from here. "
+                    "Check the path; a first publish creates the file."
+                )
+            stream = pinned_stream(file, look(file))
+        with stream:
+            yield stream
+
+    def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
+        with self._told("written"), self._locked() as target:
+            try:
+                file = self._disk.open(target)
+            except FileNotFoundError:
+                raise self._conflict() from None
+            try:
+                pin = self._expect(file, onto)
+                self._append(file, pin, data)
+                return self._learn(file, mark)
+            finally:
+                os.close(file)
+
+    def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
+        with self._told("written"), self._locked() as target:
+            self._check(target, onto)
+            _remove_leftovers(self._disk, target)
+            temporary = _temporary(target)
+            file = self._disk.create(temporary)
+            try:
+                self._fill(file, body, size_bytes)
+                _resemble(file, target)
+                self._disk.sync(file)
+                self._hold_back(target, onto)
+                self._disk.rename(temporary, target)
+                self._disk.sync_folder(os.path.dirname(target))
+                return self._learn(file, mark)
+            except BaseException:
+                with suppress(OSError):
+                    self._disk.unlink(temporary)
+                raise
+            finally:
+                os.close(file)
+
+    def close(self) -> None:
+        self._known = None
+
+    # Reading
+
+    def _open_to_read(self) -> int | None:
+        try:
+            file = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except FileNotFoundError:
+            folder = os.path.dirname(os.path.realpath(self._path))
+            if not os.path.isdir(folder):
+                raise
+            return None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", self._path)
+        return file
+
+    def _stat(self, file: int) -> Stat:
+        """What an open file is; closes it. Reads it through once per version."""
+        pin = look(file)
+        version = _version(file, pin)
+        with pinned_stream(file, pin) as stream:
+            if self._known is None or self._known.version != version:
+                self._known = Stat(version, pin.end, _mark(stream))
+        return self._known
+
+    def _learn(self, file: int, mark: Mark) -> Stat:
+        """What the object is after a write of our own, without reading it through."""
+        pin = look(file)
+        self._known = Stat(_version(file, pin), pin.end, mark)
+        return self._known
+
+    # Writing
+
+    @contextmanager
+    def _locked(self) -> Generator[str, None, None]:
+        """Hold the lock of the file that the path leads to; a link's target, not the link."""
+        target = os.path.realpath(self._path)
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, "is a folder", target)
+        lock = FileLock(target + ".lock", timeout=self._lock_timeout_seconds)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise Unreachable(
+                f"Another process is writing {self._path} (its lock is {target}.lock). This "
+                "publish was not made; it can be tried again as soon as the other is through."
+            ) from error
+        try:
+            yield target
+        finally:
+            lock.release()
+
+    def _check(self, target: str, onto: Stat | None) -> None:
+        try:
+            file = os.open(target, os.O_RDONLY)
+        except FileNotFoundError:
+            if onto is None:
+                return
+            raise self._conflict() from None
+        try:
+            if onto is None:
+                raise self._conflict()
+            self._expect(file, onto)
+        finally:
+            os.close(file)
+
+    def _expect(self, file: int, onto: Stat) -> Pin:
+        pin = look(file)
+        if _version(file, pin) != onto.version:
+            raise self._conflict()
+        return pin
+
+    def _append(self, file: int, pin: Pin, data: bytes) -> None:
+        if pin.preamble is None:
+            raise SnapshotDamaged(
+                f"{self._path} is not a Bequest snapshot, so nothing can be added to it. The "
+                "backup is not current; publish a rewrite to another place, or overwrite it."
+            )
+        if pin.preamble.floor:
+            # A floor hides no unfinished append: say the exact length before adding to it.
+            self._disk.write(file, preamble(pin.end), 0)
+            self._disk.sync(file)
+        try:
+            if pin.size_bytes > pin.end:
+                self._disk.truncate(file, pin.end)
+            self._disk.write(file, data, pin.end)
+            self._disk.sync(file)
+        except OSError:
+            with suppress(OSError):
+                self._disk.truncate(file, pin.end)
+            raise
+        try:
+            self._disk.write(file, preamble(pin.end + len(data)), 0)
+            self._disk.sync(file)
+        except OSError:
+            # The disk did not take the pin: what is not durable must not look published.
+            with suppress(OSError):
+                self._disk.write(file, preamble(pin.end), 0)
+            raise
+
+    def _fill(self, file: int, body: BinaryIO, size_bytes: int) -> None:
+        offset = 0
+        while offset < size_bytes:
+            data = body.read(min(COPY_BYTES, size_bytes - offset))
+            if not data:
+                raise UsageError(
+                    f"The body ended after {offset} of {size_bytes} bytes. Nothing was published."
+                )
+            if offset == 0:
+                data = _exact(data, size_bytes)
+            self._disk.write(file, data, offset)
+            offset += len(data)
+
+    def _hold_back(self, target: str, onto: Stat | None) -> None:
+        """Give the object that is about to be replaced a second name, if it shall be kept."""
+        if onto is None or self._keep == 0:
+            return
+        for kept in _kept(target):
+            # Left by a rewrite that crashed before its rename: not an earlier object, but this one.
+            if os.path.samefile(kept, target):
+                self._disk.unlink(kept)
+        serial = onto.mark.serial if onto.mark is not None else 0
+        name = f"{target}.{serial}"
+        with suppress(FileNotFoundError):
+            self._disk.unlink(name)
+        self._disk.link(target, name)
+        for surplus in _kept(target)[: -self._keep]:
+            self._disk.unlink(surplus)
+
+    # Telling what went wrong
+
+    def _conflict(self) -> Conflict:
+        return Conflict(
+            f"{self._path} is not the object this publisher last saw: somebody else has written, "
+            "made or removed it. Nothing was written. Compare it with `bequest status`."
+        )
+
+    @contextmanager
+    def _told(self, done: str) -> Generator[None, None, None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._error(error, done) from error
+
+    def _error(self, error: OSError, done: str) -> BequestError:
+        reason = error.strerror or type(error).__name__
+        folder = os.path.dirname(os.path.realpath(self._path))
+        could_not = f"{self._path} could not be {done} ({reason})"
+        match error.errno:
+            case errno.EISDIR | errno.ENXIO:
+                return UsageError(
+                    f"{self._path} is not a file, and a backup is one file. Nothing was written. "
+                    "Give the name of a file."
+                )
+            case errno.ENOENT | errno.ENOTDIR:
+                return Denied(
+                    f"{could_not}: the folder {folder} does not exist, so there is no backup. "
+                    "Create it, or mount what should be there."
+                )
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                return Denied(
+                    f"{could_not}. The backup is not current until this user may use the folder "
+                    f"{folder} and what is in it."
+                )
+            case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+                return Unreachable(
+                    f"{could_not}: the disk is full. The previous state of the backup is intact. "
+                    "Make room; the next publish brings everything up to date."
+                )
+            case _:
+                return Unreachable(
+                    f"{could_not}. The previous state of the backup is intact. "
+                    "Look at the disk; the publish is tried again."
+                )
+
+
+def _version(file: int, pin: Pin) -> str:
+    if pin.preamble is not None and pin.size_bytes >= pin.end:
+        return f"{pin.end}:{last_digest(file, pin).hex()}"
+    facts = os.fstat(file)
+    ends = os.pread(file, ENDS_BYTES, 0) + os.pread(file, ENDS_BYTES, _last_part(facts.st_size))
+    return f"foreign:{facts.st_size}:{facts.st_mtime_ns}:{_fingerprint(ends)}"
+
+
+def _last_part(size_bytes: int) -> int:
+    return max(0, size_bytes - ENDS_BYTES)
+
+
+def _fingerprint(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _mark(stream: BinaryIO) -> Mark | None:
+    try:
+        found = extent(stream)
+    except SnapshotDamaged:
+        return None
+    return None if found is None else found.mark
+
+
+def _exact(data: bytes, size_bytes: int) -> bytes:
+    """``data`` with a preamble, if it begins with one, that says ``size_bytes`` exactly."""
+    try:
+        parse_preamble(data[:PREAMBLE_BYTES])
+    except SnapshotDamaged:
+        return data
+    return preamble(size_bytes) + data[PREAMBLE_BYTES:]
+
+
+def _temporary(target: str) -> str:
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".{name}.{secrets.token_hex(8)}.part")
+
+
+def _remove_leftovers(disk: Disk, target: str) -> None:
+    """Remove what rewrites that were killed left behind: we hold the lock, so none is under way."""
+    folder, name = os.path.split(target)
+    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.part")
+    for entry in os.listdir(folder):
+        if pattern.fullmatch(entry):
+            disk.unlink(os.path.join(folder, entry))
+
+
+def _resemble(file: int, target: str) -> None:
+    """Give a new file the mode and, where allowed, the owner of the one it replaces."""
+    try:
+        old = os.stat(target)
+    except FileNotFoundError:
+        return
+    with suppress(OSError):
+        os.fchown(file, old.st_uid, old.st_gid)
+    os.fchmod(file, stat.S_IMODE(old.st_mode))
+
+
+def _kept(target: str) -> list[str]:
+    """Earlier objects that were held back, the oldest first."""
+    folder, name = os.path.split(target)
+    pattern = re.compile(rf"{re.escape(name)}\.[0-9]+")
+    paths = [os.path.join(folder, entry) for entry in os.listdir(folder)]
+    kept = [path for path in paths if pattern.fullmatch(os.path.basename(path))]
+    return sorted(kept, key=lambda path: (os.stat(path).st_mtime_ns, path))

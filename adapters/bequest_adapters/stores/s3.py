@@ -1,0 +1,460 @@
+"""The object in S3, or in whatever speaks S3 and enforces its conditional writes.
+
+A small object is replaced whole by one conditional PutObject. A large one is appended to without
+sending it again: a multipart upload whose first part is the object itself, copied inside the store
+(``CopySourceIfMatch``), and whose last part is the new data, completed under ``If-Match``.
+
+Invariants:
+
+* Every write is conditional on an ETag, or on the absence of the object, at the request that makes
+  it visible. ETags come from content, and the content holds serial and token: none comes back.
+* An object written in parts has a *floor* preamble, because its first bytes are never sent again;
+  one written whole has an *exact* one.
+* Each call is one attempt; `retrying` is the loop.
+* At most `PARALLEL_PARTS` parts of a rewrite are in memory.
+
+The mark travels in the object's metadata, so that one HeadObject tells it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, BinaryIO, Final, Protocol, cast
+
+from bequest.errors import (
+    BequestError,
+    SnapshotDamaged,
+    SnapshotMissing,
+    Unreachable,
+    UsageError,
+)
+from bequest.model import Mark, Stat
+from bequest.snapshot.frame import PREAMBLE_BYTES, Preamble, parse_preamble, preamble
+
+from .address import Address, parse
+from .s3_client import Client, S3Settings, connect, settings
+from .s3_download import download
+from .s3_errors import calling, no_bucket
+
+MULTIPART_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
+"""From this size on, objects are written in parts. S3 takes no part but the last below 5 MiB."""
+PART_BYTES: Final = 8 * 1024 * 1024
+PARALLEL_PARTS: Final = 4
+MOST_PARTS: Final = 10_000
+LARGEST_COPY_BYTES: Final = 5 * 1024**3
+ORPHAN_AGE_SECONDS: Final = 24 * 3600.0
+"""An upload to our key that is older than this was left by a publisher that died."""
+
+OPTIONS: Final = frozenset(
+    {
+        "endpoint",
+        "region",
+        "profile",
+        "addressing",
+        "storage_class",
+        "sse",
+        "sse_kms_key_id",
+        "ca_bundle",
+        "proxy",
+        "multipart_threshold",
+        "part_size",
+    }
+)
+
+
+def open_store(url: str) -> S3Store:
+    """The store at ``s3://bucket/key?option=value``. Raises `UsageError`. Sends nothing yet."""
+    address = parse(url, OPTIONS)
+    key = address.path.removeprefix("/")
+    if not address.host or not key or key.endswith("/"):
+        raise UsageError(
+            "An S3 store's address needs a bucket and the name of one object, "
+            "as in s3://bucket/folder/name."
+        )
+    return S3Store(address.host, key, settings(address), limits=limits(address))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes at which the way of writing changes."""
+
+    threshold_bytes: int = MULTIPART_THRESHOLD_BYTES
+    part_bytes: int = PART_BYTES
+    copy_bytes: int = LARGEST_COPY_BYTES
+
+
+def limits(address: Address) -> Limits:
+    """The limits an address asks for. Raises `UsageError`."""
+    return Limits(
+        threshold_bytes=address.integer("multipart_threshold", MULTIPART_THRESHOLD_BYTES, least=1),
+        part_bytes=address.integer("part_size", PART_BYTES, least=PREAMBLE_BYTES),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The version written last: its bytes when it was written whole, ``None`` when in parts."""
+
+    version: str
+    data: bytes | None
+
+
+class S3Store:
+    """See the module; the contract is `bequest.ports.Store`."""
+
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        settings: S3Settings,
+        *,
+        limits: Limits | None = None,
+        orphan_age_seconds: float = ORPHAN_AGE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._place: dict[str, Any] = {"Bucket": bucket, "Key": key}
+        self._settings = settings
+        self._limits = limits if limits is not None else Limits()
+        self._orphan_age_seconds = orphan_age_seconds
+        self._sleep = sleep
+        self._lazy_client: Client | None = None
+        self._client_lock = threading.Lock()
+        self._known: _Known | None = None
+        self._bucket_seen = False
+        self._orphans_sought = False
+
+    @property
+    def name(self) -> str:
+        address = f"s3://{self._place['Bucket']}/{self._place['Key']}"
+        endpoint = self._settings.endpoint
+        return f"{address}?endpoint={endpoint}" if endpoint else address
+
+    def head(self) -> Stat | None:
+        try:
+            with calling(self.name):
+                answer = self._client.head_object(**self._place)
+        except SnapshotMissing:
+            self._seek_bucket()
+            return None
+        return Stat(answer["ETag"], answer["ContentLength"], _mark(answer["Metadata"]))
+
+    @contextmanager
+    def read(self) -> Generator[BinaryIO, None, None]:
+        with calling(self.name):
+            answer = self._client.get_object(**self._place)
+        with self._download(answer) as stream:
+            yield stream
+
+    def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
+        size_bytes = onto.size_bytes + len(data)
+        if size_bytes < self._limits.threshold_bytes:
+            whole = _pinned(self._small(onto) + data, floor=False)
+            return self._put(whole, onto, mark)
+        if self._copyable(onto):
+            return self._copy_and_add(data, onto, mark)
+        # The object was written whole so far: once more, from now on in parts.
+        with self._part_of(onto) as body:
+            return self._multipart(_Chained(body, onto.size_bytes, data), size_bytes, onto, mark)
+
+    def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
+        if size_bytes < self._limits.threshold_bytes:
+            return self._put(_pinned(_exactly(body, size_bytes), floor=False), onto, mark)
+        return self._multipart(body, size_bytes, onto, mark)
+
+    def close(self) -> None:
+        if self._lazy_client is not None:
+            self._lazy_client.close()
+            self._lazy_client = None
+        self._known = None
+
+    @property
+    def _client(self) -> Client:
+        with self._client_lock:
+            if self._lazy_client is None:
+                self._lazy_client = connect(self._settings)
+            return self._lazy_client
+
+    # Reading
+
+    def _download(self, answer: Mapping[str, Any]) -> BinaryIO:
+        return download(answer, self._rest, self.name, self._sleep)
+
+    def _rest(self, version: str, offset: int) -> Mapping[str, Any]:
+        with calling(self.name):
+            return cast(
+                Mapping[str, Any],
+                self._client.get_object(**self._place, IfMatch=version, Range=f"bytes={offset}-"),
+            )
+
+    def _part_of(self, onto: Stat, **what: str) -> BinaryIO:
+        """Read ``onto`` back, or a range of it. Raises `Conflict` when it is gone."""
+        with calling(self.name, writing=True):
+            answer = self._client.get_object(**self._place, IfMatch=onto.version, **what)
+        return self._download(answer)
+
+    def _small(self, onto: Stat) -> bytes:
+        known = self._known
+        if known is not None and known.version == onto.version and known.data is not None:
+            return known.data
+        with self._part_of(onto) as stream:
+            return stream.read()
+
+    def _copyable(self, onto: Stat) -> bool:
+        """Whether bytes behind the object's present end will be read as part of it."""
+        known = self._known
+        if known is not None and known.version == onto.version and known.data is None:
+            return True
+        with self._part_of(onto, Range=f"bytes=0-{PREAMBLE_BYTES - 1}") as stream:
+            found = _preamble(stream.read())
+        return found is None or found.floor
+
+    def _seek_bucket(self) -> None:
+        """Tell a missing object from a missing bucket, which HeadObject does not. Once."""
+        if self._bucket_seen:
+            return
+        try:
+            with calling(self.name):
+                self._client.head_bucket(Bucket=self._place["Bucket"])
+        except SnapshotMissing as error:
+            raise no_bucket(self.name) from error
+        self._bucket_seen = True
+
+    # Writing
+
+    def _put(self, data: bytes, onto: Stat | None, mark: Mark) -> Stat:
+        with calling(self.name, writing=True):
+            answer = self._client.put_object(
+                **self._place,
+                **_condition(onto),
+                **self._settings.for_new_objects(),
+                Body=data,
+                ContentMD5=_md5(data),
+                Metadata=_metadata(mark),
+            )
+        self._known = _Known(answer["ETag"], data)
+        return Stat(answer["ETag"], len(data), mark)
+
+    def _copy_and_add(self, data: bytes, onto: Stat, mark: Mark) -> Stat:
+        with self._upload(onto, mark) as upload:
+            ranges = _ranges(onto.size_bytes, self._limits.copy_bytes)
+            parts = [
+                upload.copy(number, first, last, onto)
+                for number, (first, last) in enumerate(ranges, 1)
+            ]
+            parts.append(upload.send(len(parts) + 1, data))
+            version = upload.complete(parts)
+        self._known = _Known(version, None)
+        return Stat(version, onto.size_bytes + len(data), mark)
+
+    def _multipart(self, body: _Readable, size_bytes: int, onto: Stat | None, mark: Mark) -> Stat:
+        part_bytes = max(self._limits.part_bytes, math.ceil(size_bytes / MOST_PARTS))
+        with self._upload(onto, mark) as upload:
+            parts = upload.send_all(_parts(body, size_bytes, part_bytes))
+            version = upload.complete(parts)
+        self._known = _Known(version, None)
+        return Stat(version, size_bytes, mark)
+
+    @contextmanager
+    def _upload(self, onto: Stat | None, mark: Mark) -> Generator[_Upload, None, None]:
+        self._abort_orphans()
+        with calling(self.name, writing=True):
+            answer = self._client.create_multipart_upload(
+                **self._place, **self._settings.for_new_objects(), Metadata=_metadata(mark)
+            )
+        upload = _Upload(self._client, self.name, self._place, answer["UploadId"], onto)
+        try:
+            yield upload
+        except BaseException:
+            upload.abort()
+            raise
+
+    def _abort_orphans(self) -> None:
+        """Once per store: abort uploads to our key that dead publishers left. They are billed."""
+        if self._orphans_sought:
+            return
+        # Without the permission to list them, the bucket's own lifecycle rule has to do it.
+        self._orphans_sought = True
+        try:
+            with calling(self.name):
+                answer = self._client.list_multipart_uploads(
+                    Bucket=self._place["Bucket"], Prefix=self._place["Key"]
+                )
+        except BequestError:
+            return
+        now = _server_time(answer)
+        for entry in answer.get("Uploads", ()):
+            old = (now - entry["Initiated"]).total_seconds() >= self._orphan_age_seconds
+            if old and entry["Key"] == self._place["Key"]:
+                _Upload(self._client, self.name, self._place, entry["UploadId"], None).abort()
+
+
+class _Upload:
+    """One multipart upload. It ends in `complete` or in `abort`."""
+
+    def __init__(
+        self, client: Client, name: str, place: Mapping[str, Any], id: str, onto: Stat | None
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._place = place
+        self._upload = {**place, "UploadId": id}
+        self._onto = onto
+
+    def copy(self, number: int, first: int, last: int, onto: Stat) -> dict[str, Any]:
+        """Make bytes ``first`` to ``last`` of the present object a part, inside the store."""
+        with calling(self._name, writing=True):
+            answer = self._client.upload_part_copy(
+                **self._upload,
+                PartNumber=number,
+                CopySource=dict(self._place),
+                CopySourceIfMatch=onto.version,
+                CopySourceRange=f"bytes={first}-{last}",
+            )
+        return {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
+
+    def send(self, number: int, data: bytes) -> dict[str, Any]:
+        """Send one part."""
+        with calling(self._name, writing=True):
+            answer = self._client.upload_part(
+                **self._upload, PartNumber=number, Body=data, ContentMD5=_md5(data)
+            )
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    def send_all(self, bodies: Iterator[bytes]) -> list[dict[str, Any]]:
+        """Send parts in parallel; no more are in memory than are being sent."""
+        numbers = itertools.count(1)
+        parts: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(PARALLEL_PARTS, "bequest-s3") as pool:
+            while batch := list(itertools.islice(bodies, PARALLEL_PARTS)):
+                sent = [pool.submit(self.send, next(numbers), body) for body in batch]
+                del batch
+                parts.extend(future.result() for future in sent)
+        return parts
+
+    def complete(self, parts: list[dict[str, Any]]) -> str:
+        """Make the object of the parts, if the condition holds. Returns its ETag."""
+        with calling(self._name, writing=True):
+            answer = self._client.complete_multipart_upload(
+                **self._upload, **_condition(self._onto), MultipartUpload={"Parts": parts}
+            )
+        if "ETag" not in answer:
+            raise Unreachable(
+                f"{self._name} accepted a publish but did not say what it became. Whether it took "
+                "effect is found out at the next look."
+            )
+        return cast(str, answer["ETag"])
+
+    def abort(self) -> None:
+        """Drop the parts. Failing at it costs only storage until the next attempt."""
+        with suppress(BequestError), calling(self._name):
+            self._client.abort_multipart_upload(**self._upload)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Chained:
+    """A stream of known length with data behind it; read once, front to back."""
+
+    def __init__(self, stream: BinaryIO, size_bytes: int, data: bytes) -> None:
+        self._stream = stream
+        self._left_bytes = size_bytes
+        self._data = io.BytesIO(data)
+
+    def read(self, size_bytes: int, /) -> bytes:
+        if not self._left_bytes:
+            return self._data.read(size_bytes)
+        piece = self._stream.read(min(size_bytes, self._left_bytes))
+        if not piece:
+            raise Unreachable("The object ended early while it was read to be written in parts.")
+        self._left_bytes -= len(piece)
+        return piece
+
+
+def _parts(body: _Readable, size_bytes: int, part_bytes: int) -> Iterator[bytes]:
+    """Cut a body into parts, the first of them with a floor preamble."""
+    for offset in range(0, size_bytes, part_bytes):
+        data = _exactly(body, min(part_bytes, size_bytes - offset))
+        yield _pinned(data, floor=True, length=size_bytes) if offset == 0 else data
+
+
+def _ranges(size_bytes: int, most_bytes: int) -> list[tuple[int, int]]:
+    """Split into even ranges, first and last byte each: an odd rest could be under 5 MiB."""
+    count = math.ceil(size_bytes / most_bytes)
+    bounds = [size_bytes * index // count for index in range(count + 1)]
+    return [(first, end - 1) for first, end in itertools.pairwise(bounds)]
+
+
+def _exactly(body: _Readable, size_bytes: int) -> bytes:
+    data = bytearray(body.read(size_bytes))
+    while len(data) < size_bytes:
+        piece = body.read(size_bytes - len(data))
+        if not piece:
+            raise UsageError(
+                f"The body ended {size_bytes - len(data)} bytes early. Nothing was published."
+            )
+        data += piece
+    return bytes(data)
+
+
+def _preamble(data: bytes) -> Preamble | None:
+    try:
+        return parse_preamble(data[:PREAMBLE_BYTES])
+    except SnapshotDamaged:
+        return None
+
+
+def _pinned(data: bytes, *, floor: bool, length: int | None = None) -> bytes:
+    """``data`` with the preamble for this way of writing, if it begins with one at all."""
+    if _preamble(data) is None:
+        return data
+    length = len(data) if length is None else length
+    return preamble(length, floor=floor) + data[PREAMBLE_BYTES:]
+
+
+def _condition(onto: Stat | None) -> dict[str, str]:
+    return {"IfNoneMatch": "*"} if onto is None else {"IfMatch": onto.version}
+
+
+def _md5(data: bytes) -> str:
+    # Asked for by S3's own interface, which compares it on arrival; not for security.
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _metadata(mark: Mark) -> dict[str, str]:
+    return {
+        "bequest-lineage": mark.lineage,
+        "bequest-epoch": str(mark.epoch),
+        "bequest-serial": str(mark.serial),
+        "bequest-token": mark.token,
+    }
+
+
+def _mark(metadata: Mapping[str, str]) -> Mark | None:
+    try:
+        return Mark(
+            metadata["bequest-lineage"],
+            int(metadata["bequest-epoch"]),
+            int(metadata["bequest-serial"]),
+            metadata["bequest-token"],
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _server_time(answer: Mapping[str, Any]) -> datetime:
+    """The server's clock, by which it also dates uploads; ours may have jumped."""
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])

@@ -1,0 +1,201 @@
+"""Bequest: controller high availability without a standby.
+
+    with bequest.Backup(engine, "s3://acme-ha/controller.bequest"):
+        ...                                          # the controller works
+
+    bequest.restore("s3://acme-ha/controller.bequest", "sqlite:///new.db")
+
+Importing this loads no driver and no cloud SDK; they come with the address that needs them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+from . import registry
+from .backup import Backup, read_status
+from .compactor import Limits
+from .errors import (
+    AccessError,
+    BequestError,
+    Conflict,
+    Denied,
+    Different,
+    Refused,
+    SnapshotDamaged,
+    SnapshotError,
+    SnapshotMissing,
+    Superseded,
+    Throttled,
+    Unreachable,
+    UsageError,
+)
+from .model import Selection
+from .publisher import Publisher
+from .replay import restore as _restore
+from .report import (
+    InspectReport,
+    LogEntry,
+    PublishReport,
+    RestoreReport,
+    Status,
+    VerifyReport,
+)
+from .verify import inspect as _inspect
+from .verify import log as _log
+from .verify import verify as _verify
+
+if TYPE_CHECKING:
+    from .ports import Source, Store
+
+__all__ = [
+    "AccessError",
+    "Backup",
+    "BequestError",
+    "Conflict",
+    "Denied",
+    "Different",
+    "InspectReport",
+    "Limits",
+    "LogEntry",
+    "PublishReport",
+    "Refused",
+    "RestoreReport",
+    "SnapshotDamaged",
+    "SnapshotError",
+    "SnapshotMissing",
+    "Status",
+    "Superseded",
+    "Throttled",
+    "Unreachable",
+    "UsageError",
+    "VerifyReport",
+    "__version__",
+    "backup",
+    "inspect",
+    "install",
+    "log",
+    "restore",
+    "status",
+    "uninstall",
+    "verify",
+]
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def backup(
+    database: Any,
+    store: str | Store,
+    *,
+    include: tuple[str, ...] | None = None,
+    exclude: tuple[str, ...] | None = None,
+    overwrite: bool = False,
+    rewrite: bool = False,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> PublishReport:
+    """Publish once, now.
+
+    Without ``include`` and ``exclude`` the tables chosen at the last time are kept. Raises
+    `Refused` when the object is not this database's to overwrite (``overwrite`` does so anyway).
+    """
+    with closing(registry.open_store(store)) as opened, closing(_source(database)) as source:
+        source.install(_selection(include, exclude))
+        publisher = Publisher(
+            source,
+            opened,
+            registry.system_clock(),
+            limits=limits,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        return publisher.publish(rewrite=rewrite, check=True, exact=True)
+
+
+def restore(
+    store: str | Store,
+    database: Any,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    adopt: bool = True,
+    progress: Progress | None = None,
+) -> RestoreReport:
+    """Replay the object into ``database``: exactly its state, or no change at all.
+
+    With ``adopt`` the new database continues the lineage (epoch + 1), and the old controller is
+    fenced at its next publish. Raises `SnapshotError`, `Refused`, `AccessError`.
+    """
+    with closing(registry.open_store(store)) as opened:
+        with closing(registry.open_target(database)) as target:
+            return _restore(
+                opened,
+                target,
+                registry.system_clock(),
+                source=(lambda: _source(database)) if adopt else None,
+                token=lambda: uuid.uuid4().hex,
+                force=force,
+                dry_run=dry_run,
+                progress=progress,
+            )
+
+
+def verify(
+    store: str | Store, database: Any = None, *, progress: Progress | None = None
+) -> VerifyReport:
+    """Check that the object is whole; with ``database`` also that it equals the object."""
+    with closing(registry.open_store(store)) as opened:
+        if database is None:
+            return _verify(opened, None, progress)
+        with closing(_source(database)) as source:
+            return _verify(opened, source, progress)
+
+
+def inspect(store: str | Store) -> InspectReport:
+    """What the object holds."""
+    with closing(registry.open_store(store)) as opened:
+        return _inspect(opened)
+
+
+def log(store: str | Store) -> Iterator[LogEntry]:
+    """The mutations of the object's tail, oldest first."""
+    with closing(registry.open_store(store)) as opened:
+        yield from _log(opened)
+
+
+def status(database: Any) -> Status:
+    """How a controller's backup stands, from its database alone."""
+    with closing(_source(database)) as source:
+        return read_status(source, registry.system_clock())
+
+
+def install(
+    database: Any, *, include: tuple[str, ...] | None = None, exclude: tuple[str, ...] | None = None
+) -> bool:
+    """Install or mend capture; True when anything was changed."""
+    with closing(_source(database)) as source:
+        return source.install(_selection(include, exclude))
+
+
+def uninstall(database: Any) -> None:
+    """Remove all that Bequest ever put into the database."""
+    with closing(_source(database)) as source:
+        source.uninstall()
+
+
+def _source(database: Any) -> Source:
+    return registry.open_source(database)
+
+
+def _selection(
+    include: tuple[str, ...] | None, exclude: tuple[str, ...] | None
+) -> Selection | None:
+    if include is None and exclude is None:
+        return None
+    return Selection(tuple(include or ("*",)), tuple(exclude or ()))

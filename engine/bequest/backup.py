@@ -1,0 +1,234 @@
+"""`Backup`: the engine inside a controller's process. Its failure is never the controller's."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+from . import registry
+from .compactor import Limits
+from .errors import AccessError, BequestError, Superseded, UsageError
+from .model import Selection
+from .ports import Clock, Source, Store
+from .publisher import Publisher
+from .report import PublishReport, Status, iso
+from .verify import pending_status
+from .watcher import Watcher
+
+logger = logging.getLogger("bequest")
+Mode = Literal["per-change", "schedule"]
+
+
+class Backup:
+    """Keeps one object current while the controller works.
+
+    ``database`` is an SQLAlchemy `Engine`, an `AsyncEngine` or a URL; ``store`` an address.
+    ``on_event`` receives a name and a dict of facts. Construction raises `UsageError` for what can
+    never work; everything later is logged, reported by `status` and tried again.
+    """
+
+    def __init__(
+        self,
+        database: Any,
+        store: str | Store,
+        *,
+        mode: Mode = "per-change",
+        schedule: str = "0 0 * * *",
+        timezone: str | None = None,
+        include: tuple[str, ...] = ("*",),
+        exclude: tuple[str, ...] = (),
+        overwrite: bool = False,
+        on_event: Callable[[str, dict[str, Any]], None] | None = None,
+        limits: Limits | None = None,
+        watch_files: bool = True,
+    ) -> None:
+        if mode not in ("per-change", "schedule"):
+            raise UsageError(f"The mode is {mode!r}; it can be 'per-change' or 'schedule'.")
+        self._database = database
+        self._mode = mode
+        self._limits = limits or Limits()
+        self._selection = Selection(tuple(include), tuple(exclude))
+        self._on_event = on_event
+        self._watch_files = watch_files
+        self._clock: Clock = registry.system_clock()
+        self._schedule = registry.cron(schedule, timezone)
+        self._store = registry.open_store(store)
+        self._source: Source = registry.open_source(database)
+        self._publisher = Publisher(
+            self._source,
+            self._store,
+            self._clock,
+            limits=self._limits,
+            overwrite=overwrite,
+            mode=mode,
+        )
+        self._watcher = Watcher(
+            self._source,
+            self._publisher,
+            self._clock,
+            self._event,
+            mode=mode,
+            schedule=self._schedule,
+            limits=self._limits,
+        )
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._ready = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Install capture if need be and begin to watch. Never raises for a store's fault."""
+        if self._thread is not None:
+            return
+        self._stop.clear()
+        self._prepare()
+        self._listen()
+        self._thread = threading.Thread(target=self._loop, name="bequest", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Publish what is left, for at most ``timeout`` seconds, and end. True if all is stored."""
+        if self._thread is None:
+            return True
+        deadline = time.monotonic() + timeout
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout)
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+        stored = self._last_publish(deadline)
+        self._event("stopped", {"stored": stored})
+        if not self._thread.is_alive():
+            self._source.close()
+            self._store.close()
+        self._thread = None
+        return stored
+
+    def flush(self, timeout: float | None = 30.0) -> PublishReport:
+        """Return when all that was committed before is in the store.
+
+        Raises what kept it from being so, `TimeoutError` when nothing did but time.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.05
+        while True:
+            try:
+                self._prepare()
+                report = self._publisher.publish()
+            except AccessError:
+                if deadline is not None and time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+            else:
+                if report.action != "unchanged":
+                    self._event("published", dict(report))
+                return report
+
+    def backup_now(self, *, rewrite: bool = False) -> PublishReport:
+        """Publish once, now, and say what was done."""
+        self._prepare()
+        report = self._publisher.publish(rewrite=rewrite, check=True, exact=True)
+        self._event("published", dict(report))
+        return report
+
+    def status(self) -> Status:
+        """How the backup stands, by what the database remembers and the journal holds."""
+        return read_status(self._source, self._clock, self._watcher.last_error)
+
+    @property
+    def stopped_by(self) -> BequestError | None:
+        """Why nothing is published any more, when that is so."""
+        return self._watcher.stopped_by
+
+    def _prepare(self) -> None:
+        if self._ready:
+            return
+        try:
+            self._source.install(self._selection)
+            self._ready = True
+        except AccessError as error:
+            self._event("failed", {"error": str(error)})
+
+    def _listen(self) -> None:
+        if self._mode != "per-change":
+            return
+        if hasattr(self._database, "url"):
+            module = importlib.import_module("bequest_adapters.wakeups.commits")
+            self._undo.append(module.wake_on_commit(self._database, self._wake.set))
+        paths = getattr(self._source, "wake_paths", None)
+        if self._watch_files and paths is not None:
+            module = importlib.import_module("bequest_adapters.wakeups.files")
+            self._undo.append(module.wake_on_file(paths(), self._wake.set))
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            woken = self._wake.is_set()
+            self._wake.clear()
+            try:
+                self._prepare()
+                wait = self._watcher.tick(woken=woken)
+            except Exception:  # the thread must outlive a fault that nobody foresaw
+                logger.exception("Bequest met an unexpected fault; it goes on in a minute")
+                wait = 60.0
+            if not self._stop.is_set():
+                self._wake.wait(wait)
+
+    def _last_publish(self, deadline: float) -> bool:
+        if isinstance(self._watcher.stopped_by, Superseded):
+            return False
+        try:
+            if self._mode == "per-change" and self._ready:
+                self.flush(max(0.0, deadline - time.monotonic()))
+        except BequestError as error:
+            self._event("failed", {"error": str(error)})
+            return False
+        return True
+
+    def _event(self, name: str, facts: dict[str, Any]) -> None:
+        level = logging.WARNING if name in ("failed", "refused", "superseded") else logging.INFO
+        logger.log(level, "%s %s", name, facts.get("error") or facts)
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(name, facts)
+        except Exception:  # a listener's fault is not ours, and must not stop us
+            logger.exception("the on_event callback raised")
+
+
+def read_status(source: Source, clock: Clock, error: BequestError | None = None) -> Status:
+    """A controller's status, from its database alone."""
+    memory = source.recall()
+    transactions, mutations, seconds = pending_status(source, memory, clock.time())
+    state = memory.state or "ok"
+    if error is not None and state == "ok":
+        state = "failing"
+    if state == "ok" and ((mutations and memory.mode != "schedule") or not memory.serial):
+        state = "behind"
+    last = memory.last_success
+    return Status(
+        state=state,
+        mode=memory.mode,
+        lineage=memory.lineage,
+        epoch=memory.epoch,
+        serial=memory.serial,
+        pending_transactions=transactions,
+        pending_mutations=mutations,
+        pending_seconds=round(seconds, 3),
+        last_success=None if last is None else iso(last),
+        last_error=(str(error) if error else memory.last_error) or None,
+        store=memory.store,
+    )

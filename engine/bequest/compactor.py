@@ -1,0 +1,40 @@
+"""When to append and when to rewrite: a pure rule.
+
+Appending costs the change; a long tail costs whoever restores. A rewrite follows when the tail
+would outweigh ``tail_share`` of the base (never below ``tail_free_bytes``), when there are more
+mutations than ``tail_mutations`` at once (reading each key again would cost more than reading the
+tables), or when the tail would be too large to be folded in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the rules go by. Sizes in bytes, times in seconds."""
+
+    tail_share: float = 0.5
+    tail_free_bytes: int = 256 * 1024
+    tail_bytes: int = 64 * 1024 * 1024
+    tail_mutations: int = 200_000
+    lock_seconds: float = 30.0
+    collapse_from_rows: int = 1000
+    collapse_share: float = 0.1
+    retry_first_seconds: float = 1.0
+    retry_last_seconds: float = 60.0
+
+
+def outweighs(base_bytes: int, tail_bytes: int, limits: Limits) -> bool:
+    """Whether a tail of ``tail_bytes`` calls for a rewrite."""
+    if tail_bytes > limits.tail_bytes:
+        return True
+    return tail_bytes > max(limits.tail_free_bytes, limits.tail_share * base_bytes)
+
+
+def collapsed(rows_before: int, rows_now: int, limits: Limits) -> bool:
+    """Whether so many rows are gone that a person should confirm it."""
+    return (
+        rows_before >= limits.collapse_from_rows and rows_now < rows_before * limits.collapse_share
+    )

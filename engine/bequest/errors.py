@@ -1,0 +1,89 @@
+"""The one tree of errors, and the exit code each branch stands for.
+
+    BequestError            1  unexpected
+    ├── UsageError          2  wrong usage or configuration
+    ├── SnapshotError       3  the object is missing, damaged, or cannot be opened
+    │   ├── SnapshotMissing
+    │   └── SnapshotDamaged
+    ├── AccessError         4  a store or database is unreachable or denies access
+    │   ├── Unreachable         may pass: try again
+    │   │   └── Throttled       ... after ``retry_after_seconds``
+    │   └── Denied              will not pass until somebody changes something
+    ├── Refused             5  refused, to protect data
+    │   ├── Superseded          a newer epoch owns the object: never write again
+    │   └── Conflict            the object is not the one this publisher last saw
+    └── Different           6  verification found differences
+
+Every message says what happened, what it means for the backup, and what to do next. No message
+holds a credential.
+"""
+
+from __future__ import annotations
+
+
+class BequestError(Exception):
+    """Root of every error that Bequest raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(BequestError):
+    """Wrong usage or configuration."""
+
+    exit_code = 2
+
+
+class SnapshotError(BequestError):
+    """The object cannot be used."""
+
+    exit_code = 3
+
+
+class SnapshotMissing(SnapshotError):
+    """There is no object at the store's address."""
+
+
+class SnapshotDamaged(SnapshotError):
+    """The object is not whole, not a Bequest snapshot, or of a version unknown here."""
+
+
+class AccessError(BequestError):
+    """A store or a database could not be used."""
+
+    exit_code = 4
+
+
+class Unreachable(AccessError):
+    """No answer, a server-side fault, or a busy lock: the same call may succeed later."""
+
+
+class Throttled(Unreachable):
+    """The store asked to slow down."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Denied(AccessError):
+    """Access denied, wrong credentials, no such bucket or database, or a read-only place."""
+
+
+class Refused(BequestError):
+    """Refused, to protect data."""
+
+    exit_code = 5
+
+
+class Superseded(Refused):
+    """A restored controller has adopted this lineage: this one must never publish again."""
+
+
+class Conflict(Refused):
+    """A conditional write found another object than the one expected."""
+
+
+class Different(BequestError):
+    """Verification found differences."""
+
+    exit_code = 6

@@ -1,0 +1,204 @@
+"""The nouns: plain values that travel between the parts. No behaviour beyond what names it.
+
+A *value* is what msgpack carries natively: ``None``, ``int``, ``float``, ``str``, ``bytes``. Text
+that is not valid UTF-8 travels as a ``str`` with surrogate escapes (PEP 383) and is stored as
+msgpack extension type 1, so no byte is ever lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+Value: TypeAlias = int | float | str | bytes | None
+Row: TypeAlias = tuple[Value, ...]
+Key: TypeAlias = tuple[Value, ...]
+Attributes: TypeAlias = Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One stored column. Generated columns are not stored and do not appear.
+
+    ``type`` is the declared type in the source's own words. ``role`` is ``"rowid"`` for the hidden
+    row number of an SQLite table that has no usable primary key (its ``name`` is then the alias
+    under which that number can be read and written), else ``""``.
+    """
+
+    name: str
+    type: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A captured table: where its rows go, and which columns identify a row.
+
+    ``key`` holds indexes into ``columns``. It is empty for a table whose rows cannot be identified:
+    such a table is *opaque*, and is published whole whenever it changes.
+    """
+
+    id: int
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[int, ...]
+    sql: str
+    schema: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def key_of(self, row: Sequence[Value]) -> Key:
+        """The part of ``row`` that identifies it."""
+        return tuple(row[index] for index in self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaObject:
+    """Something that is rebuilt around the tables: an index, view, trigger, virtual table."""
+
+    type: str
+    name: str
+    table: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything that must exist before and after the rows are loaded.
+
+    ``not_covered`` names what is in the source but not in the snapshot, each with its reason.
+    """
+
+    tables: tuple[Table, ...]
+    objects: tuple[SchemaObject, ...] = ()
+    not_covered: tuple[tuple[str, str], ...] = ()
+
+
+class Operation(StrEnum):
+    """What a mutation did."""
+
+    INSERT = "i"
+    UPDATE = "u"
+    DELETE = "d"
+    TOUCH = "t"
+    """A row that may have been replaced silently; only its state at the cut tells."""
+    CORRECTION = "c"
+    """Added by the engine where the state at the cut differs from the last operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One journalled change. ``row`` is the state at the cut, on the last mutation of its key.
+
+    ``at`` is seconds since the epoch. A fold applies mutations in order: a row present replaces
+    the key's row, ``None`` removes it.
+    """
+
+    table: int
+    operation: Operation
+    key: Key
+    row: Row | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Which publish an object is: kept in the object's seal and in the store's metadata."""
+
+    lineage: str
+    epoch: int
+    serial: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a store says of the object. ``version`` is opaque and changes with every publish.
+
+    ``mark`` is ``None`` when the object bears none that can be read: it is not one of ours, or
+    somebody copied it without its metadata.
+    """
+
+    version: str
+    size_bytes: int
+    mark: Mark | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A publish that was about to be sent when this was written down.
+
+    It holds all that `Memory` must become should the object turn out to bear ``token``.
+    """
+
+    serial: int
+    token: str
+    position: str
+    chain: str
+    base_bytes: int
+    tail_bytes: int
+    rows: int
+    attributes: Attributes
+    rewrite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a controller's database remembers of its own publishing (one row in its own table).
+
+    ``lineage`` is empty until the first publish is intended. ``position`` is the source's own word
+    for "the journal up to here is in the object"; empty means that only a rewrite can follow.
+    ``version``, ``chain`` (hex digest of the object's last frame), ``base_bytes`` and
+    ``tail_bytes`` describe the object as this controller last published it. ``rows`` is the
+    number of rows at the last publish. ``attributes`` are those last published. ``intents`` are the
+    publishes whose outcome is not known yet, oldest first.
+    """
+
+    lineage: str = ""
+    epoch: int = 0
+    serial: int = 0
+    token: str = ""
+    store: str = ""
+    version: str = ""
+    chain: str = ""
+    position: str = ""
+    base_bytes: int = 0
+    tail_bytes: int = 0
+    rows: int = 0
+    attributes: Attributes = field(default_factory=dict[str, Value])
+    intents: tuple[Intent, ...] = ()
+    mode: str = ""
+    state: str = ""
+    last_success: float | None = None
+    last_error: str = ""
+    last_rewrite: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What is committed but not yet in the store.
+
+    ``since`` is when the oldest of it was written (seconds since the epoch), ``None`` when there is
+    nothing.
+    """
+
+    transactions: int
+    mutations: int
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which tables are captured: every one that some ``include`` matches and no ``exclude``."""
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableDigest:
+    """Rows of a table and the order-independent digest over them (hexadecimal)."""
+
+    rows: int
+    digest: str

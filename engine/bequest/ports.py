@@ -1,0 +1,262 @@
+"""What the engine needs from outside: a source, a store, a target, a clock. Nothing else.
+
+Each port is small and its contract is in its comments. Adapters raise only errors of
+`bequest.errors`: `Unreachable` when trying again may help, `Denied` when it will not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from .model import (
+    Attributes,
+    Catalog,
+    Key,
+    Mark,
+    Memory,
+    Mutation,
+    Pending,
+    Row,
+    Selection,
+    Stat,
+    Table,
+)
+
+
+class Store(Protocol):
+    """One object at one address. Every write is conditional and atomic, and is tried once.
+
+    A write that raises `Unreachable` may or may not have happened: the caller finds out by `head`,
+    whose mark then bears the token of the write.
+    """
+
+    @property
+    def name(self) -> str:
+        """The address, fit for a log: never a credential."""
+        ...
+
+    def head(self) -> Stat | None:
+        """What is there now, or ``None`` when nothing is. One small request."""
+        ...
+
+    def read(self) -> AbstractContextManager[BinaryIO]:
+        """The object as it is now, as a stream that never mixes two versions.
+
+        Raises `SnapshotMissing` when there is none.
+        """
+        ...
+
+    def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
+        """Add ``data`` behind the object ``onto``; earlier frames are not touched.
+
+        Raises `Conflict` when the object is not ``onto`` any more.
+        """
+        ...
+
+    def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
+        """Replace the object ``onto`` (``None``: there must be none) by ``body``.
+
+        ``body`` is seekable and stands at its beginning; it may be read more than once. Raises
+        `Conflict` when the condition does not hold.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections. The store may not be used afterwards."""
+        ...
+
+
+class Cut(Protocol):
+    """A consistent view of the source between two transactions, open until its context ends."""
+
+    @property
+    def position(self) -> str:
+        """The journal up to here is visible in this cut."""
+        ...
+
+    @property
+    def fault(self) -> str:
+        """Why the journal cannot be trusted since the remembered position; empty when it can.
+
+        A reason is a short clause, such as ``"the schema changed"``. After a fault the caller
+        runs `Source.install` and publishes a rewrite from a new cut.
+        """
+        ...
+
+    @property
+    def stale(self) -> bool:
+        """Whether capture does not cover this cut's schema: `Source.install`, then cut again."""
+        ...
+
+    def catalog(self) -> Catalog:
+        """Tables and objects as they are in this cut."""
+        ...
+
+    def count(self, table: Table) -> int:
+        """How many rows ``table`` has. May cost a pass over it."""
+        ...
+
+    def attributes(self) -> Attributes:
+        """Small facts that belong to the state but to no table, such as sequences."""
+        ...
+
+    def mutations(self) -> Iterator[Mutation]:
+        """The journal since the remembered position, in commit order, ``row`` still ``None``."""
+        ...
+
+    def lookup(self, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
+        """Those rows of ``table`` that bear one of ``keys``, in any order."""
+        ...
+
+    def scan(self, table: Table) -> Iterator[Sequence[Row]]:
+        """All rows of ``table``, block by block, in a stable order."""
+        ...
+
+
+class Source(Protocol):
+    """A controller's database with capture installed in it."""
+
+    @property
+    def name(self) -> str:
+        """The database's address, fit for a log."""
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """``"sqlite"``, ``"postgresql"`` ..."""
+        ...
+
+    def installed(self) -> bool:
+        """Whether capture has ever been installed here. Writes nothing."""
+        ...
+
+    def install(self, selection: Selection | None = None) -> bool:
+        """Create or mend journal and triggers; True when anything was changed.
+
+        ``None`` keeps the selection of the last install (all tables at first). Idempotent. Whatever
+        it had to mend makes the next cut report a fault.
+        """
+        ...
+
+    def uninstall(self) -> None:
+        """Remove everything that `install` ever made."""
+        ...
+
+    def exclusive(self, timeout_seconds: float) -> AbstractContextManager[None]:
+        """Hold the right to publish, across processes; given back when the process dies.
+
+        Raises `Unreachable` when somebody else holds it for longer than the timeout.
+        """
+        ...
+
+    def lead(self) -> bool:
+        """Try to become, or stay, the one process that watches. Never waits."""
+        ...
+
+    def recall(self) -> Memory:
+        """What was remembered last; a blank `Memory` at first."""
+        ...
+
+    def remember(self, memory: Memory, *, durable: bool) -> None:
+        """Write ``memory`` down. ``durable``: on disk, with all commits before it, at return."""
+        ...
+
+    def trim(self, position: str) -> None:
+        """Forget the journal up to ``position``, in steps too small to disturb other writers."""
+        ...
+
+    def cut(self, memory: Memory) -> AbstractContextManager[Cut]:
+        """Open a consistent view, seen from what ``memory`` remembers."""
+        ...
+
+    def pending(self, memory: Memory) -> Pending:
+        """What is committed since ``memory``'s position. Cheap: it is asked often."""
+        ...
+
+    def revisions(self) -> tuple[str, ...]:
+        """The controller's own Alembic revisions, empty when it has none."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and locks."""
+        ...
+
+
+class Loading(Protocol):
+    """A target inside its one transaction. Leaving it without an error commits."""
+
+    def create(self, catalog: Catalog, attributes: Attributes) -> None:
+        """Make the tables, without what would slow the load or fire during it."""
+        ...
+
+    def load(self, table: Table, rows: Iterable[Row]) -> None:
+        """Add ``rows``; may be called several times for one table."""
+        ...
+
+    def finish(self) -> None:
+        """Add indexes, views, triggers, sequences and attributes."""
+        ...
+
+    def scan(self, table: Table) -> Iterator[Sequence[Row]]:
+        """Read the loaded rows back, for the digest."""
+        ...
+
+
+class Target(Protocol):
+    """A database that a snapshot is replayed into."""
+
+    @property
+    def name(self) -> str:
+        """The database's address, fit for a log."""
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """``"sqlite"``, ``"postgresql"`` ..."""
+        ...
+
+    def check(self, *, force: bool) -> None:
+        """Raise, before anything is touched, when a replay could not or must not happen.
+
+        `Refused` when there is data (unless ``force``) or another process has it open, `Denied`
+        or `Unreachable` when it cannot be written.
+        """
+        ...
+
+    def replace(self, *, force: bool) -> AbstractContextManager[Loading]:
+        """Replace everything by what is loaded inside the context, or leave all as it was."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that the engine has none of its own."""
+
+    def time(self) -> float:
+        """Wall clock: seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Schedule(Protocol):
+    """When a scheduled publish is due."""
+
+    def next_after(self, time: float) -> float:
+        """The first moment after ``time``, both in seconds since the epoch."""
+        ...
+
+
+Listener = Callable[[str, dict[str, object]], None]
+"""Receives an event's name and its facts; what it raises is logged and forgotten."""

@@ -1,0 +1,395 @@
+"""One publish: from the database's journal to the stored object, conditionally, exactly once.
+
+The cycle, under the cross-process publish lock: recall, fence, cut, write the intent down (durable:
+in the source's log everything in the cut is then durable too), send, remember, trim. Invariants:
+
+* Nothing is sent before its intent is durable, so a lost answer or a crash is recognised.
+* Nothing is acknowledged, and no journal row trimmed, before the store said yes.
+* Every write names the object it replaces. On a conflict the fence decides; nothing is forced.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from threading import RLock
+from typing import Any, BinaryIO, Final, cast
+
+from . import __version__
+from .compactor import Limits, collapsed, outweighs
+from .errors import Conflict, Refused, Unreachable
+from .fence import Verdict, judge
+from .model import (
+    Attributes,
+    Catalog,
+    Intent,
+    Key,
+    Mark,
+    Memory,
+    Mutation,
+    Operation,
+    Row,
+    Stat,
+    Table,
+    Value,
+)
+from .ports import Clock, Cut, Source, Store
+from .report import PublishReport
+from .snapshot.frame import FORMAT_VERSION
+from .snapshot.writer import write_base, write_tail
+
+SPOOL_BYTES: Final = 8 * 1024 * 1024
+LOOKUP_KEYS: Final = 500
+ATTEMPTS: Final = 5
+
+
+class _NeedsRewrite(Exception):
+    """The journal cannot be continued in this cut; the reason is the first argument."""
+
+
+def _token() -> str:
+    return uuid.uuid4().hex
+
+
+class Publisher:
+    """Publishes one source to one store. Safe to call from several threads and processes."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        clock: Clock,
+        *,
+        limits: Limits | None = None,
+        overwrite: bool = False,
+        mode: str = "",
+        token: Callable[[], str] = _token,
+        progress: Callable[[str, int, int | None], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._overwrite = overwrite
+        self._mode = mode
+        self._token = token
+        self._progress = progress
+        self._lock = RLock()
+        self._checked = False
+
+    def publish(
+        self, *, rewrite: bool = False, check: bool = False, exact: bool = False
+    ) -> PublishReport:
+        """Bring the object up to the newest cut.
+
+        ``rewrite`` forces a new base, ``check`` asks the store even when nothing is pending,
+        ``exact`` counts the rows for the report. Raises `Refused`, `Superseded`, `AccessError`.
+        """
+        started = self._clock.monotonic()
+        with self._lock, self._source.exclusive(self._limits.lock_seconds):
+            reason = "asked for" if rewrite else ""
+            for _ in range(ATTEMPTS):
+                memory, stat, verdict = self._fence(check)
+                if verdict is not Verdict.CONTINUE or not memory.position:
+                    reason = reason or verdict.value
+                try:
+                    report = self._attempt(memory, stat, verdict, reason, exact)
+                except _NeedsRewrite as need:
+                    reason = str(need.args[0])
+                except Conflict:
+                    self._checked = False
+                else:
+                    self._checked = True
+                    self._overwrite = False
+                    return replace(report, duration_s=self._clock.monotonic() - started)
+        raise Unreachable(
+            f"The object at {self._store.name}, or the database's schema, changed {ATTEMPTS} times "
+            "during one publish. Nothing is lost; the next publish tries again."
+        )
+
+    def fail(self, error: Exception, state: str) -> None:
+        """Write a failure down where `status` finds it, if that is possible and news."""
+        with self._lock, self._source.exclusive(self._limits.lock_seconds):
+            memory = self._source.recall()
+            changed = replace(memory, state=state, last_error=str(error), mode=self._mode)
+            if changed != memory:
+                self._source.remember(changed, durable=False)
+
+    def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
+        memory = self._source.recall()
+        if self._overwrite:
+            stat = self._store.head()
+            return self._disown(memory, stat), stat, Verdict.REWRITE
+        unsure = check or not self._checked or memory.intents or memory.store != self._store.name
+        if not unsure and memory.version:
+            mark = Mark(memory.lineage, memory.epoch, memory.serial, memory.token)
+            size = memory.base_bytes + memory.tail_bytes
+            return memory, Stat(memory.version, size, mark), Verdict.CONTINUE
+        stat = self._store.head()
+        verdict, intent = judge(memory, stat, self._store.name)
+        if intent is not None and stat is not None:
+            memory = self._acknowledge(memory, intent, stat)
+            verdict = Verdict.CONTINUE
+        return memory, stat, verdict
+
+    def _disown(self, memory: Memory, stat: Stat | None) -> Memory:
+        """What to remember when the object there is to be overwritten, whatever it is."""
+        mark = None if stat is None else stat.mark
+        ours = mark is None or mark.lineage == memory.lineage
+        if mark is None or not ours:
+            return replace(memory, position="")
+        return replace(
+            memory,
+            position="",
+            epoch=max(memory.epoch, mark.epoch + (mark.epoch > memory.epoch)),
+            serial=max(memory.serial, mark.serial),
+        )
+
+    def _attempt(
+        self, memory: Memory, stat: Stat | None, verdict: Verdict, reason: str, exact: bool
+    ) -> PublishReport:
+        if reason or stat is None:
+            return self._rewrite(memory, stat)
+        return self._append(memory, stat, exact)
+
+    # -- append ---------------------------------------------------------------------------
+
+    def _append(self, memory: Memory, stat: Stat, exact: bool) -> PublishReport:
+        with self._source.cut(memory) as cut:
+            if cut.fault or cut.stale:
+                raise _NeedsRewrite(cut.fault or "the schema changed")
+            at = self._clock.time()
+            catalog = cut.catalog()
+            mutations, opaque, rows = self._collect(cut, catalog, memory)
+            changed = _difference(memory.attributes, cut.attributes())
+            position, attributes = cut.position, cut.attributes()
+            if exact:
+                rows = sum(cut.count(table) for table in catalog.tables)
+            if not mutations and not opaque and not changed:
+                return self._unchanged(memory, stat, rows, catalog)
+            self._guard(memory, rows, cut, catalog)
+            mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
+            blocks = [(table, cut.scan(table)) for table in opaque]
+            chain = bytes.fromhex(memory.chain)
+            data, chain = write_tail(mutations, changed, blocks, mark, at, chain)
+        if outweighs(memory.base_bytes, memory.tail_bytes + len(data), self._limits):
+            raise _NeedsRewrite("the tail outweighs its share of the base")
+        intent = Intent(
+            mark.serial,
+            mark.token,
+            position,
+            chain.hex(),
+            memory.base_bytes,
+            memory.tail_bytes + len(data),
+            rows,
+            attributes,
+            rewrite=False,
+        )
+        memory = self._intend(memory, intent)
+        after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), mark)
+        self._acknowledge(memory, intent, after)
+        return _report("append", mark, intent, catalog, len(data))
+
+    def _collect(
+        self, cut: Cut, catalog: Catalog, memory: Memory
+    ) -> tuple[list[Mutation], list[Table], int]:
+        tables = {table.id: table for table in catalog.tables}
+        journal: list[Mutation] = []
+        last: dict[int, dict[Key, int]] = {}
+        opaque: dict[int, Table] = {}
+        for mutation in cut.mutations():
+            table = tables.get(mutation.table)
+            if table is None:
+                raise _NeedsRewrite("the journal names a table that is gone")
+            if not table.key:
+                opaque[table.id] = table
+                continue
+            last.setdefault(table.id, {})[mutation.key] = len(journal)
+            journal.append(mutation)
+            if len(journal) > self._limits.tail_mutations:
+                raise _NeedsRewrite("there are more mutations than a tail takes")
+        net = 0
+        for number, keys in last.items():
+            net += _settle(cut, tables[number], keys, journal)
+        return journal, list(opaque.values()), max(0, memory.rows + net)
+
+    def _guard(self, memory: Memory, rows: int, cut: Cut, catalog: Catalog) -> None:
+        """Hold the last good object when nearly everything is gone.
+
+        Raises `Refused`.
+        """
+        if self._overwrite or not collapsed(memory.rows, rows, self._limits):
+            return
+        counted = sum(cut.count(table) for table in catalog.tables)
+        if collapsed(memory.rows, counted, self._limits):
+            raise Refused(
+                f"The configuration shrank from {memory.rows} rows to {counted}. The last good "
+                f"backup at {self._store.name} is kept and nothing was published. If that is what "
+                "you want, confirm it once with `bequest backup --overwrite`."
+            )
+
+    def _unchanged(self, memory: Memory, stat: Stat, rows: int, catalog: Catalog) -> PublishReport:
+        if memory.state not in ("", "ok") or memory.last_error:
+            memory = replace(memory, state="ok", last_error="", mode=self._mode or memory.mode)
+            self._source.remember(memory, durable=False)
+        return PublishReport(
+            "unchanged",
+            memory.lineage,
+            memory.epoch,
+            memory.serial,
+            rows,
+            len(catalog.tables),
+            stat.size_bytes,
+            0,
+            0.0,
+            catalog.not_covered,
+        )
+
+    # -- rewrite --------------------------------------------------------------------------
+
+    def _rewrite(self, memory: Memory, stat: Stat | None) -> PublishReport:
+        self._source.install()
+        if not memory.lineage:
+            memory = replace(memory, lineage=str(uuid.UUID(hex=self._token())), epoch=1)
+        mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            body = cast(BinaryIO, spool)
+            with self._source.cut(replace(memory, position="")) as cut:
+                if cut.stale:
+                    raise _NeedsRewrite("the schema changed")
+                at = self._clock.time()
+                catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
+                header = self._header(memory, at)
+                seen = _Counter(self._progress, memory.rows or None)
+                chain, size, rows = write_base(
+                    cut, header, catalog, attributes, mark, at, body, seen.add
+                )
+                self._guard(memory, rows, cut, catalog)
+            intent = Intent(
+                mark.serial, mark.token, position, chain.hex(), size, 0, rows, attributes, True
+            )
+            memory = self._intend(memory, intent)
+
+            def send() -> Stat:
+                body.seek(0)
+                return self._store.rewrite(body, size, onto=stat, mark=mark)
+
+            after = self._sent(send, mark)
+        self._acknowledge(memory, intent, after)
+        action = "create" if stat is None else "rewrite"
+        return _report(action, mark, intent, catalog, size)
+
+    def _header(self, memory: Memory, at: float) -> dict[str, Any]:
+        return {
+            "format": FORMAT_VERSION,
+            "lineage": memory.lineage,
+            "epoch": memory.epoch,
+            "created": at,
+            "dialect": self._source.dialect,
+            "server": getattr(self._source, "server", ""),
+            "written_by": f"bequest {__version__}",
+            "revisions": list(self._source.revisions()),
+        }
+
+    # -- before and after the store -------------------------------------------------------
+
+    def _intend(self, memory: Memory, intent: Intent) -> Memory:
+        memory = replace(memory, intents=(*memory.intents, intent), mode=self._mode or memory.mode)
+        self._source.remember(memory, durable=True)
+        return memory
+
+    def _sent(self, send: Callable[[], Stat], mark: Mark) -> Stat:
+        """Send, and recognise our own publish behind what looks like a conflict."""
+        try:
+            return send()
+        except Conflict:
+            stat = self._store.head()
+            if stat is not None and stat.mark == mark:
+                return stat
+            raise
+
+    def _acknowledge(self, memory: Memory, intent: Intent, stat: Stat) -> Memory:
+        now = self._clock.time()
+        memory = replace(
+            memory,
+            serial=intent.serial,
+            token=intent.token,
+            store=self._store.name,
+            version=stat.version,
+            chain=intent.chain,
+            position=intent.position,
+            base_bytes=intent.base_bytes,
+            tail_bytes=intent.tail_bytes,
+            rows=intent.rows,
+            attributes=intent.attributes,
+            intents=(),
+            mode=self._mode or memory.mode,
+            state="ok",
+            last_success=now,
+            last_error="",
+            last_rewrite=now if intent.rewrite else memory.last_rewrite,
+        )
+        self._source.remember(memory, durable=False)
+        self._source.trim(intent.position)
+        return memory
+
+
+class _Counter:
+    """Adds rows up for a progress listener."""
+
+    def __init__(
+        self, progress: Callable[[str, int, int | None], None] | None, total: int | None
+    ) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def add(self, rows: int) -> None:
+        self._done += rows
+        if self._progress is not None:
+            self._progress("reading", self._done, self._total)
+
+
+def _settle(cut: Cut, table: Table, keys: dict[Key, int], journal: list[Mutation]) -> int:
+    """Give the last mutation of every key its state at the cut; returns rows gained or lost."""
+    state: dict[Key, Row] = {}
+    wanted = list(keys)
+    for start in range(0, len(wanted), LOOKUP_KEYS):
+        for row in cut.lookup(table, wanted[start : start + LOOKUP_KEYS]):
+            state[table.key_of(row)] = row
+    net = 0
+    for key, index in keys.items():
+        mutation = journal[index]
+        now = state.get(key)
+        gone = mutation.operation is Operation.DELETE
+        if gone == (now is None):
+            journal[index] = replace(mutation, row=now)
+        else:
+            correction = replace(mutation, operation=Operation.CORRECTION, row=now)
+            journal.append(correction)
+        if mutation.operation in (Operation.INSERT, Operation.DELETE):
+            net += 1 if now is not None else -1
+    return net
+
+
+def _difference(before: Attributes, now: Attributes) -> dict[str, Value]:
+    changed: dict[str, Value] = {
+        name: value for name, value in now.items() if before.get(name) != value
+    }
+    changed.update({name: None for name in before if name not in now})
+    return changed
+
+
+def _report(action: str, mark: Mark, intent: Intent, catalog: Catalog, sent: int) -> PublishReport:
+    return PublishReport(
+        action,
+        mark.lineage,
+        mark.epoch,
+        mark.serial,
+        intent.rows,
+        len(catalog.tables),
+        intent.base_bytes + intent.tail_bytes,
+        sent,
+        0.0,
+        catalog.not_covered,
+    )

@@ -1,0 +1,100 @@
+"""From an address to its adapter, found by name and loaded only when it is used.
+
+Third parties add theirs through the entry points ``bequest.stores`` and ``bequest.databases``; each
+names a function that takes the address and returns the port.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from .errors import UsageError
+from .ports import Clock, Schedule, Source, Store, Target
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+STORES: Final = {
+    "file": "bequest_adapters.stores.file",
+    "s3": "bequest_adapters.stores.s3",
+    "az": "bequest_adapters.stores.azure",
+    "azure": "bequest_adapters.stores.azure",
+    "abs": "bequest_adapters.stores.azure",
+    "gs": "bequest_adapters.stores.gcs",
+}
+DATABASES: Final = {
+    "sqlite": "bequest_adapters.databases.sqlite",
+    "postgresql": "bequest_adapters.databases.postgresql",
+}
+
+
+def open_store(store: str | Store) -> Store:
+    """The store at an address. Raises `UsageError`."""
+    if not isinstance(store, str):
+        return store
+    scheme = store.split("://", 1)[0].lower() if "://" in store else "file"
+    opened: Store = _find("bequest.stores", STORES, scheme, "open_store")(store)
+    if scheme == "file":
+        return opened
+    wrap = importlib.import_module("bequest_adapters.stores.retrying").retrying
+    return cast(Store, wrap(opened))
+
+
+def open_source(database: Any) -> Source:
+    """The source at an SQLAlchemy URL, or behind an engine. Raises `UsageError`."""
+    url = database_url(database)
+    return cast(Source, _database(url, "open_source")(url))
+
+
+def open_target(database: Any) -> Target:
+    """The target at an SQLAlchemy URL, or behind an engine. Raises `UsageError`."""
+    url = database_url(database)
+    return cast(Target, _database(url, "open_target")(url))
+
+
+def system_clock() -> Clock:
+    """The machine's clock."""
+    return cast(Clock, importlib.import_module("bequest_adapters.clock").SystemClock())
+
+
+def cron(expression: str, timezone: str | None) -> Schedule:
+    """A cron schedule in a named time zone. Raises `UsageError`."""
+    module = importlib.import_module("bequest_adapters.cron")
+    return cast(Schedule, module.CronSchedule(expression, timezone))
+
+
+def database_url(database: Any) -> URL:
+    """The URL of an engine, an asynchronous engine, or a text. Raises `UsageError`."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    address = getattr(database, "url", database)
+    try:
+        return make_url(address)
+    except ArgumentError as error:
+        raise UsageError(
+            "That is no database URL. Nothing was done. Give an SQLAlchemy URL such as "
+            "sqlite:////var/lib/controller/controller.db (four slashes for an absolute path)."
+        ) from error
+
+
+def _database(url: URL, function: str) -> Any:
+    return _find("bequest.databases", DATABASES, url.get_backend_name(), function)
+
+
+def _find(group: str, built_in: dict[str, str], scheme: str, function: str) -> Any:
+    if scheme in built_in:
+        try:
+            return getattr(importlib.import_module(built_in[scheme]), function)
+        except ModuleNotFoundError as error:
+            if error.name != built_in[scheme]:
+                raise
+            raise UsageError(
+                f"This release of Bequest has no adapter for {scheme!r} yet."
+            ) from error
+    for point in entry_points(group=group, name=scheme):
+        return getattr(point.load(), function)
+    known = ", ".join(sorted(built_in))
+    raise UsageError(f"Nothing here understands {scheme!r}. Nothing was done. Known are: {known}.")

@@ -1,0 +1,131 @@
+"""What the verbs answer. Every report is also a mapping, so ``dict(report)`` is its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+
+class Report:
+    """Reads like an object and like a mapping."""
+
+    def keys(self) -> list[str]:
+        """The names of the facts."""
+        return [item.name for item in fields(self)]  # type: ignore[arg-type]  # subclasses are dataclasses
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.keys():
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+
+@dataclass(frozen=True)
+class PublishReport(Report):
+    """One publish. ``action`` is create, append, rewrite or unchanged; sizes in bytes."""
+
+    action: str
+    lineage: str
+    epoch: int
+    serial: int
+    rows: int
+    tables: int
+    bytes: int
+    bytes_sent: int
+    duration_s: float
+    not_covered: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class RestoreReport(Report):
+    """One replay. ``kept`` is where the data that it replaced can be found."""
+
+    rows: int
+    tables: int
+    serial: int
+    epoch: int
+    lineage: str
+    verified: bool
+    adopted: bool
+    duration_s: float
+    kept: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class VerifyReport(Report):
+    """``tables`` maps each name to ``{"rows": int, "digest": str}``."""
+
+    ok: bool
+    serial: int
+    epoch: int
+    lineage: str
+    tables: dict[str, dict[str, Any]]
+    differences: tuple[str, ...]
+    unfinished_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class InspectReport(Report):
+    """What an object holds. Times are ISO 8601 in UTC, sizes in bytes."""
+
+    store: str
+    format: int
+    lineage: str
+    epoch: int
+    serial: int
+    dialect: str
+    server: str
+    written_by: str
+    revisions: tuple[str, ...]
+    base_serial: int
+    base_at: str
+    at: str
+    bytes: int
+    base_bytes: int
+    tail_bytes: int
+    tail_publishes: int
+    tail_mutations: int
+    unfinished_bytes: int
+    rows: int
+    tables: dict[str, dict[str, Any]]
+    objects: dict[str, int]
+    not_covered: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class LogEntry(Report):
+    """One mutation of the tail. ``row`` is ``None`` for a row that is gone or changed again."""
+
+    serial: int
+    at: str
+    table: str
+    operation: str
+    key: dict[str, Any]
+    row: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Status(Report):
+    """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused."""
+
+    state: str
+    mode: str
+    lineage: str
+    epoch: int
+    serial: int
+    pending_transactions: int
+    pending_mutations: int
+    pending_seconds: float
+    last_success: str | None
+    last_error: str | None
+    store: str
+
+
+def iso(time: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")

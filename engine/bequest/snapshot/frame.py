@@ -1,0 +1,211 @@
+"""Frames: the self-contained, checksummed, chained pieces of the object, and its preamble.
+
+Invariants:
+
+* A frame's digest covers every byte of its body, and the body holds the digest of the frame
+  before it. Changing, dropping, inserting or reordering any frame breaks the chain.
+* The preamble says how long the object is, because a stream that only grows cannot tell a
+  truncation between two frames from an older object (`docs/decisions/0002`).
+* A reader never believes a length before it has compared it with `FRAME_LIMIT_BYTES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgpack  # pyright: ignore[reportMissingTypeStubs]
+import zstandard
+
+from ..errors import SnapshotDamaged
+from ..model import Value
+
+FORMAT_VERSION: Final = 1
+MAGIC: Final = b"BEQUEST"
+PREAMBLE_BYTES: Final = 34
+DIGEST_BYTES: Final = 32
+FRAME_LIMIT_BYTES: Final = 256 * 1024 * 1024
+"""No body, packed or unpacked, is larger: it bounds a reader's memory."""
+RAW_TEXT: Final = 1
+"""msgpack extension type of a text value whose bytes are not valid UTF-8."""
+COMPRESS_FROM_BYTES: Final = 256
+COMPRESSION_LEVEL: Final = 3
+NO_DIGEST: Final = bytes(DIGEST_BYTES)
+
+HEADER, SCHEMA, ROWS, TAIL, SEAL = "header", "schema", "rows", "tail", "seal"
+KINDS: Final = frozenset({HEADER, SCHEMA, ROWS, TAIL, SEAL})
+
+_ARRAY_OF_TWO: Final = b"\x92"
+_msgpack: Any = msgpack  # it ships no annotations
+_PREAMBLE_PREFIX: Final = b"\xc4\x20"
+_HELP = "Restore from another copy or an earlier version of the object; keep this one for analysis."
+
+
+@dataclass(frozen=True, slots=True)
+class Preamble:
+    """How long the object is: exactly (``floor`` false), or at least."""
+
+    length: int
+    floor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame, its payload still packed as ``codec`` says."""
+
+    kind: str
+    serial: int
+    previous: bytes
+    seal: Mapping[str, Any] | None
+    codec: str
+    payload: bytes
+    digest: bytes
+
+
+def preamble(length: int, *, floor: bool = False) -> bytes:
+    """The first 34 bytes of an object of ``length`` bytes."""
+    fields = MAGIC + bytes([FORMAT_VERSION, floor]) + bytes(7) + length.to_bytes(8, "big")
+    return _PREAMBLE_PREFIX + fields + _check(fields)
+
+
+def parse_preamble(data: bytes) -> Preamble:
+    """Read the first 34 bytes of an object.
+
+    Raises `SnapshotDamaged` when they are not a preamble, or one of a newer format.
+    """
+    if len(data) < PREAMBLE_BYTES or data[2:9] != MAGIC:
+        raise SnapshotDamaged(f"This is not a Bequest snapshot: it does not begin as one. {_HELP}")
+    fields, check = data[2:26], data[26:34]
+    if data[:2] != _PREAMBLE_PREFIX or _check(fields) != check:
+        raise SnapshotDamaged(f"The snapshot's preamble is damaged. {_HELP}")
+    if fields[7] != FORMAT_VERSION:
+        raise SnapshotDamaged(
+            f"The snapshot has format version {fields[7]}; this Bequest reads {FORMAT_VERSION}. "
+            "Nothing is wrong with the object: use a Bequest release that reads its version."
+        )
+    length = int.from_bytes(fields[16:24], "big")
+    if fields[8] > 1 or any(fields[9:16]) or length < PREAMBLE_BYTES:
+        raise SnapshotDamaged(f"The snapshot's preamble makes no sense. {_HELP}")
+    return Preamble(length, floor=bool(fields[8]))
+
+
+def encode(
+    kind: str, serial: int, previous: bytes, seal: Mapping[str, Any] | None, content: Any
+) -> tuple[bytes, bytes]:
+    """Build one frame; returns its bytes and its digest.
+
+    Raises `ValueError` when it would be larger than `FRAME_LIMIT_BYTES`.
+    """
+    payload = pack(content)
+    if len(payload) > FRAME_LIMIT_BYTES:
+        raise ValueError(f"a frame of {len(payload)} bytes is over {FRAME_LIMIT_BYTES}")
+    codec = "raw"
+    if len(payload) >= COMPRESS_FROM_BYTES:
+        packed = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(payload)
+        if len(packed) < len(payload):
+            codec, payload = "zstd", packed
+    body = _packb([kind, serial, previous, seal, codec, None, payload])
+    digest = hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
+    return _ARRAY_OF_TWO + _packb(body) + _packb(digest), digest
+
+
+def decode_body(body: bytes, digest: bytes) -> Frame:
+    """Check a body against its digest and take it apart.
+
+    Raises `SnapshotDamaged`.
+    """
+    if hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() != digest:
+        raise SnapshotDamaged(f"A frame of the snapshot does not match its digest. {_HELP}")
+    value: Any = unpack(body)
+    if not isinstance(value, list) or len(cast(list[Any], value)) != 7:
+        raise SnapshotDamaged(f"A frame of the snapshot has not the shape of one. {_HELP}")
+    kind, serial, previous, seal, codec, key, payload = cast(list[Any], value)
+    shaped = (
+        isinstance(kind, str)
+        and type(serial) is int
+        and isinstance(previous, bytes)
+        and len(previous) == DIGEST_BYTES
+        and (seal is None or isinstance(seal, dict))
+        and isinstance(payload, bytes)
+    )
+    if not shaped:
+        raise SnapshotDamaged(f"A frame of the snapshot has not the shape of one. {_HELP}")
+    if key is not None:
+        raise SnapshotDamaged(
+            "The snapshot is encrypted and this Bequest cannot open it. "
+            "Nothing is wrong with the object: use the release that wrote it, and its key."
+        )
+    if kind not in KINDS or codec not in ("raw", "zstd"):
+        raise SnapshotDamaged(
+            f"The snapshot holds a frame of an unknown kind or codec ({kind!r}, {codec!r}). "
+            "If a newer Bequest wrote it, use that release."
+        )
+    return Frame(
+        kind, serial, previous, cast("dict[str, Any] | None", seal), codec, payload, digest
+    )
+
+
+def content(frame: Frame) -> Any:
+    """A frame's payload, decompressed and unpacked.
+
+    Raises `SnapshotDamaged` when it cannot be, or is larger than `FRAME_LIMIT_BYTES`.
+    """
+    if frame.codec == "raw":
+        return unpack(frame.payload)
+    try:
+        size = zstandard.frame_content_size(frame.payload)
+        if not 0 <= size <= FRAME_LIMIT_BYTES:
+            raise SnapshotDamaged(f"A frame unpacks to {size} bytes, over the limit. {_HELP}")
+        payload = zstandard.ZstdDecompressor().decompress(frame.payload, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise SnapshotDamaged(f"A frame cannot be decompressed ({error}). {_HELP}") from error
+    return unpack(payload)
+
+
+def pack(value: Any) -> bytes:
+    """msgpack, with text that is not valid UTF-8 as extension type 1."""
+    try:
+        return _packb(value)
+    except UnicodeEncodeError:
+        return _packb(_escaped(value))
+
+
+def unpack(data: bytes) -> Any:
+    """The inverse of `pack`. Raises `SnapshotDamaged` on anything that is not one msgpack value."""
+    try:
+        return _msgpack.unpackb(
+            data, raw=False, strict_map_key=False, use_list=True, ext_hook=_extension
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise SnapshotDamaged(f"A frame holds no valid msgpack ({error}). {_HELP}") from error
+
+
+def _packb(value: Any) -> bytes:
+    return cast(bytes, _msgpack.packb(value, use_bin_type=True))
+
+
+def _check(fields: bytes) -> bytes:
+    return hashlib.blake2b(fields, digest_size=8).digest()
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return msgpack.ExtType(RAW_TEXT, value.encode("utf-8", "surrogateescape"))
+        return value
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {_escaped(key): _escaped(item) for key, item in items}
+    return value
+
+
+def _extension(code: int, data: bytes) -> Value:
+    if code != RAW_TEXT:
+        raise ValueError(f"unknown extension type {code}")
+    return data.decode("utf-8", "surrogateescape")

@@ -1,0 +1,190 @@
+"""Verify and inspect: what an object holds, and whether a database equals it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .model import Attributes, Catalog, Memory, Operation, Row, Table, TableDigest
+from .ports import Source, Store
+from .replay import opened
+from .report import InspectReport, LogEntry, VerifyReport, iso
+from .snapshot.digest import DigestBuilder
+from .snapshot.fold import Snapshot, full_name
+
+Progress = Callable[[str, int, int | None], None]
+OPERATIONS = {
+    Operation.INSERT: "insert",
+    Operation.UPDATE: "update",
+    Operation.DELETE: "delete",
+    Operation.TOUCH: "touch",
+    Operation.CORRECTION: "correction",
+}
+
+
+def verify(store: Store, source: Source | None, progress: Progress | None = None) -> VerifyReport:
+    """Check the object; with ``source`` also that its tables equal the object's."""
+    with opened(store) as snapshot:
+        tables = snapshot.digests()
+        differences: list[str] = []
+        if source is not None:
+            differences = _compare(snapshot, tables, source, progress)
+        mark = snapshot.mark
+        return VerifyReport(
+            ok=not differences,
+            serial=mark.serial,
+            epoch=mark.epoch,
+            lineage=mark.lineage,
+            tables={
+                name: {"rows": found.rows, "digest": found.digest} for name, found in tables.items()
+            },
+            differences=tuple(differences),
+            unfinished_bytes=snapshot.unfinished_bytes,
+        )
+
+
+def inspect(store: Store) -> InspectReport:
+    """What the object holds, without a database."""
+    with opened(store) as snapshot:
+        header, first, last = snapshot.header, snapshot.publishes[0], snapshot.publishes[-1]
+        digests = snapshot.digests()
+        return InspectReport(
+            store=store.name,
+            format=header.get("format", 0),
+            lineage=last.mark.lineage,
+            epoch=last.mark.epoch,
+            serial=last.mark.serial,
+            dialect=header.get("dialect", ""),
+            server=header.get("server", ""),
+            written_by=header.get("written_by", ""),
+            revisions=tuple(header.get("revisions", ())),
+            base_serial=first.mark.serial,
+            base_at=iso(first.at),
+            at=iso(last.at),
+            bytes=snapshot.size_bytes,
+            base_bytes=snapshot.base_bytes,
+            tail_bytes=snapshot.size_bytes - snapshot.base_bytes,
+            tail_publishes=len(snapshot.publishes) - 1,
+            tail_mutations=sum(len(publish.mutations) for publish in snapshot.publishes),
+            unfinished_bytes=snapshot.unfinished_bytes,
+            rows=sum(found.rows for found in digests.values()),
+            tables=_table_facts(snapshot, digests),
+            objects=dict(Counter(item.type for item in snapshot.catalog.objects)),
+            not_covered=snapshot.catalog.not_covered,
+        )
+
+
+def log(store: Store) -> Iterator[LogEntry]:
+    """The tail's mutations, oldest first."""
+    with opened(store) as snapshot:
+        tables = {table.id: table for table in snapshot.catalog.tables}
+        for publish in snapshot.publishes:
+            for mutation in publish.mutations:
+                table = tables[mutation.table]
+                names = [column.name for column in table.columns]
+                yield LogEntry(
+                    serial=publish.mark.serial,
+                    at=iso(mutation.at),
+                    table=full_name(table),
+                    operation=OPERATIONS[mutation.operation],
+                    key=dict(zip([names[i] for i in table.key], mutation.key, strict=True)),
+                    row=_named(table, mutation.row),
+                )
+
+
+def _named(table: Table, row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {column.name: value for column, value in zip(table.columns, row, strict=True)}
+
+
+def _table_facts(
+    snapshot: Snapshot, digests: Mapping[str, TableDigest]
+) -> dict[str, dict[str, Any]]:
+    stored = snapshot.stored_bytes
+    return {
+        full_name(table): {
+            "rows": digests[full_name(table)].rows,
+            "bytes": stored.get(table.id, 0),
+            "columns": len(table.columns),
+        }
+        for table in snapshot.catalog.tables
+    }
+
+
+def _compare(
+    snapshot: Snapshot,
+    tables: Mapping[str, TableDigest],
+    source: Source,
+    progress: Progress | None,
+) -> list[str]:
+    memory = source.recall()
+    with source.cut(memory) as cut:
+        catalog = cut.catalog()
+        found: dict[str, TableDigest] = {}
+        done = 0
+        for table in catalog.tables:
+            builder = DigestBuilder()
+            for rows in cut.scan(table):
+                builder.add(rows)
+                done += len(rows)
+                if progress is not None:
+                    progress("comparing", done, None)
+            found[full_name(table)] = builder.result()
+        attributes = cut.attributes()
+    differences = _schema_differences(snapshot, catalog) + _row_differences(tables, found)
+    differences += _attribute_differences(snapshot.attributes, attributes)
+    if differences and (waiting := source.pending(memory)).mutations:
+        differences.append(
+            f"note: {waiting.mutations} mutations of this database are not published yet"
+        )
+    return differences
+
+
+def _row_differences(
+    stored: Mapping[str, TableDigest], found: Mapping[str, TableDigest]
+) -> list[str]:
+    lines: list[str] = []
+    for name in sorted(stored.keys() | found.keys()):
+        if name not in found:
+            lines.append(f"table {name}: in the object only")
+        elif name not in stored:
+            lines.append(f"table {name}: in the database only")
+        elif stored[name].rows != found[name].rows:
+            lines.append(
+                f"table {name}: {stored[name].rows} rows in the object, "
+                f"{found[name].rows} in the database"
+            )
+        elif stored[name].digest != found[name].digest:
+            lines.append(f"table {name}: as many rows, but not the same")
+    return lines
+
+
+def _schema_differences(snapshot: Snapshot, catalog: Catalog) -> list[str]:
+    def parts(side: Catalog) -> dict[tuple[str, str], str]:
+        tables = {("table", full_name(table)): table.sql for table in side.tables}
+        return tables | {(item.type, item.name): item.sql for item in side.objects}
+
+    stored, found = parts(snapshot.catalog), parts(catalog)
+    return [
+        f"{kind} {name}: its definition differs"
+        for (kind, name) in sorted(stored.keys() | found.keys())
+        if stored.get((kind, name)) != found.get((kind, name))
+        and (kind != "table" or ((kind, name) in stored and (kind, name) in found))
+    ]
+
+
+def _attribute_differences(stored: Attributes, found: Attributes) -> list[str]:
+    return [
+        f"{name}: {stored.get(name)!r} in the object, {found.get(name)!r} in the database"
+        for name in sorted(stored.keys() | found.keys())
+        if stored.get(name) != found.get(name)
+    ]
+
+
+def pending_status(source: Source, memory: Memory, now: float) -> tuple[int, int, float]:
+    """Transactions, mutations and seconds that are not in the store yet."""
+    pending = source.pending(memory)
+    seconds = 0.0 if pending.since is None else max(0.0, now - pending.since)
+    return pending.transactions, pending.mutations, seconds

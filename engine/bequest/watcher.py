@@ -1,0 +1,134 @@
+"""When to publish: the loop's body, without a thread or a clock of its own.
+
+`Watcher.tick` does what is due and says how long to wait; a thread (or a simulation) calls it again
+then, or at once when a wake-up comes. A wake-up is only a hint: every tick looks for itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .compactor import Limits
+from .errors import BequestError, Refused, Superseded
+from .ports import Clock, Listener, Schedule, Source
+from .publisher import Publisher
+from .report import PublishReport
+
+POLL_SECONDS: Final = 1.0
+FOLLOW_SECONDS: Final = 1.0
+REFUSED_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = (0.001, 0.002, 0.005, 0.010, 0.020)
+"""A wake-up may come before its commit is visible (239 of 251 did on SQLite): look again."""
+
+
+class Watcher:
+    """Decides, at every tick, whether to publish."""
+
+    def __init__(
+        self,
+        source: Source,
+        publisher: Publisher,
+        clock: Clock,
+        listener: Listener,
+        *,
+        mode: str,
+        schedule: Schedule,
+        limits: Limits | None = None,
+    ) -> None:
+        self._source = source
+        self._publisher = publisher
+        self._clock = clock
+        self._listener = listener
+        self._mode = mode
+        self._schedule = schedule
+        self._limits = limits or Limits()
+        self._leading = False
+        self._due: float | None = None
+        self._started = False
+        self._failures = 0
+        self._settle = 0
+        self.stopped_by: BequestError | None = None
+        self.last_error: BequestError | None = None
+
+    def tick(self, *, woken: bool = False) -> float:
+        """Do what is due; returns the seconds until the next tick unless a wake-up comes first."""
+        if self.stopped_by is not None:
+            return REFUSED_SECONDS
+        try:
+            if not self._lead():
+                return FOLLOW_SECONDS
+            report = self._publish_if_due()
+        except BequestError as error:
+            return self._failed(error)
+        if self._failures:
+            self._failures, self.last_error = 0, None
+            self._listener("recovered", {})
+        return self._rest(report, woken)
+
+    def _lead(self) -> bool:
+        if self._source.lead() is False:
+            if self._leading or not self._started:
+                self._started = True
+                self._listener("waiting", {"why": "another process publishes this database"})
+            self._leading = False
+            return False
+        if not self._leading:
+            self._leading = self._started = True
+            self._listener("leading", {"mode": self._mode})
+        return True
+
+    def _publish_if_due(self) -> PublishReport | None:
+        now = self._clock.time()
+        if self._due is None:
+            memory = self._source.recall()
+            last = memory.last_success
+            self._due = now if last is None else self._schedule.next_after(last)
+            if self._mode == "per-change" and last is not None:
+                self._due = self._schedule.next_after(memory.last_rewrite or last)
+        due = now >= self._due
+        if self._mode == "schedule" and not due:
+            return None
+        memory_tail = due and self._mode == "per-change" and self._source.recall().tail_bytes > 0
+        report = self._publisher.publish(rewrite=memory_tail)
+        if due:
+            self._due = self._schedule.next_after(now)
+        if report.action != "unchanged" or (due and self._mode == "schedule"):
+            self._listener("published", dict(report))
+        return report
+
+    def _rest(self, report: PublishReport | None, woken: bool) -> float:
+        idle = report is None or report.action == "unchanged"
+        if self._mode == "schedule":
+            wait = (self._due or 0.0) - self._clock.time()
+            return min(max(wait, 0.0), 30.0)
+        if not idle:
+            self._settle = len(SETTLE_SECONDS)
+            return SETTLE_SECONDS[-1]
+        if woken:
+            self._settle = 0
+        if self._settle < len(SETTLE_SECONDS):
+            self._settle += 1
+            return SETTLE_SECONDS[self._settle - 1]
+        return POLL_SECONDS
+
+    def _failed(self, error: BequestError) -> float:
+        self._failures += 1
+        self.last_error = error
+        name = "failed"
+        if isinstance(error, Superseded):
+            name, self.stopped_by = "superseded", error
+        elif isinstance(error, Refused):
+            name = "refused"
+        state = "failing" if name == "failed" else name
+        try:
+            self._publisher.fail(error, state)
+        except BequestError as second:
+            self._listener("failed", {"error": str(second)})
+        retry = self._backoff()
+        self._listener(name, {"error": str(error), "retry_seconds": retry})
+        return REFUSED_SECONDS if name != "failed" else retry
+
+    def _backoff(self) -> float:
+        limits = self._limits
+        doubled = limits.retry_first_seconds * 2.0 ** min(self._failures - 1, 16)
+        return min(doubled, limits.retry_last_seconds)

@@ -1,0 +1,60 @@
+"""Reads a Bequest snapshot with msgpack and zstandard alone, as schema/FORMAT.md says."""
+
+import hashlib
+import sys
+
+import msgpack
+import zstandard
+
+
+def unpack(data):
+    text = lambda code, raw: raw.decode("utf-8", "surrogateescape")  # noqa: E731
+    return msgpack.unpackb(data, strict_map_key=False, ext_hook=text)
+
+
+def frames(data):
+    assert data[2:10] == b"BEQUEST\x01"
+    assert hashlib.blake2b(data[2:26], digest_size=8).digest() == data[26:34]
+    length = int.from_bytes(data[18:26], "big")
+    assert len(data) >= length, "truncated"
+    stream = msgpack.Unpacker(max_buffer_size=0)
+    stream.feed(data[34:] if data[10] else data[34:length])
+    previous, seal = bytes(32), None
+    for body, digest in stream:
+        assert hashlib.blake2b(body, digest_size=32).digest() == digest
+        kind, serial, before, seal, codec, key, payload = unpack(body)
+        assert (before, key) == (previous, None)
+        if codec == "zstd":
+            payload = zstandard.ZstdDecompressor().decompress(payload)
+        yield kind, serial, seal, unpack(payload)
+        previous = digest
+    assert seal is not None, "ends in the middle of a publish"
+
+
+def read(data):
+    """Returns {table name: {key: row}} and the attributes."""
+    tables, state, attributes = {}, {}, {}
+    for kind, _, _, content in frames(data):
+        if kind == "schema":
+            tables = {table["id"]: table for table in content["tables"]}
+            state = {number: {} for number in tables}
+            attributes = content["attributes"]
+        elif kind == "rows":
+            number, columns, reset = content
+            if reset:
+                state[number] = {}
+            for row in zip(*columns, strict=True):
+                key = tuple(row[i] for i in tables[number]["key"])
+                state[number][key or len(state[number])] = row
+        elif kind == "tail":
+            for number, _, key, row, _ in content[0]:
+                state[number].pop(tuple(key), None)
+                if row is not None:
+                    state[number][tuple(key)] = tuple(row)
+            attributes.update(content[1])
+    kept = {name: value for name, value in attributes.items() if value is not None}
+    return {tables[number]["name"]: rows for number, rows in state.items()}, kept
+
+
+if __name__ == "__main__":
+    print(read(sys.stdin.buffer.read()))
