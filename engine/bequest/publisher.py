@@ -45,6 +45,10 @@ LOOKUP_KEYS: Final = 500
 ATTEMPTS: Final = 5
 
 
+class _Stale(Exception):
+    """Capture does not cover the cut's schema."""
+
+
 class _NeedsRewrite(Exception):
     """The journal cannot be continued in this cut; the reason is the first argument."""
 
@@ -96,6 +100,8 @@ class Publisher:
                     reason = reason or verdict.value
                 try:
                     report = self._attempt(memory, stat, verdict, reason, exact)
+                except _Stale:
+                    self._source.install()
                 except _NeedsRewrite as need:
                     reason = str(need.args[0])
                 except Conflict:
@@ -158,8 +164,10 @@ class Publisher:
 
     def _append(self, memory: Memory, stat: Stat, exact: bool) -> PublishReport:
         with self._source.cut(memory) as cut:
-            if cut.fault or cut.stale:
-                raise _NeedsRewrite(cut.fault or "the schema changed")
+            if cut.stale:
+                raise _Stale
+            if cut.fault:
+                raise _NeedsRewrite(cut.fault)
             at = self._clock.time()
             catalog = cut.catalog()
             mutations, opaque, rows = self._collect(cut, catalog, memory)
@@ -250,7 +258,6 @@ class Publisher:
     # -- rewrite --------------------------------------------------------------------------
 
     def _rewrite(self, memory: Memory, stat: Stat | None) -> PublishReport:
-        self._source.install()
         if not memory.lineage:
             memory = replace(memory, lineage=str(uuid.UUID(hex=self._token())), epoch=1)
         mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
@@ -258,7 +265,7 @@ class Publisher:
             body = cast(BinaryIO, spool)
             with self._source.cut(replace(memory, position="")) as cut:
                 if cut.stale:
-                    raise _NeedsRewrite("the schema changed")
+                    raise _Stale
                 at = self._clock.time()
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
                 header = self._header(memory, at)
