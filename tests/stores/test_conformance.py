@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -23,7 +24,7 @@ class TestFileStore(StoreConformance):
 
 
 class _S3(StoreConformance):
-    options: dict[str, int] = {}
+    options: ClassVar[dict[str, int]] = {}
 
     @pytest.fixture
     def server(self) -> S3Server:
@@ -52,7 +53,7 @@ class TestSmallObjectsOnMinistack(_S3):
 class TestLargeObjectsOnMinistack(TestSmallObjectsOnMinistack):
     # It does not mind small parts, which makes for many of them, quickly.
     large_bytes = 300_000
-    options = {"multipart_threshold": 200_000, "part_size": 50_000}
+    options: ClassVar = {"multipart_threshold": 200_000, "part_size": 50_000}
 
 
 class TestSmallObjectsOnSeaweedFS(_S3):
@@ -63,6 +64,6 @@ class TestSmallObjectsOnSeaweedFS(_S3):
 
 class TestLargeObjectsOnSeaweedFS(TestSmallObjectsOnSeaweedFS):
     large_bytes = 6 * MIB
-    options = {"multipart_threshold": 5 * MIB, "part_size": 5 * MIB}
+    options: ClassVar = {"multipart_threshold": 5 * MIB, "part_size": 5 * MIB}
     races_enforced = False
     appends = 2

@@ -45,6 +45,7 @@ from .disk import Disk
 from .pinned import Pin, last_digest, look, pinned_stream
 
 LOCK_TIMEOUT_SECONDS: Final = 10.0
+LOCK_POLL_SECONDS: Final = 0.01
 COPY_BYTES: Final = 1 << 20
 ENDS_BYTES: Final = 4096
 
@@ -183,7 +184,14 @@ class FileStore:
         target = os.path.realpath(self._path)
         if os.path.isdir(target):
             raise IsADirectoryError(errno.EISDIR, "is a folder", target)
-        lock = FileLock(target + ".lock", timeout=self._lock_timeout_seconds)
+        if not os.path.isdir(os.path.dirname(target)):
+            # The lock would make the folder, and hide that a disk is not mounted.
+            raise FileNotFoundError(errno.ENOENT, "no such folder", target)
+        lock = FileLock(
+            target + ".lock",
+            timeout=self._lock_timeout_seconds,
+            poll_interval=LOCK_POLL_SECONDS,
+        )
         try:
             lock.acquire()
         except Timeout as error:

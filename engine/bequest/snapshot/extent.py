@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from ..errors import SnapshotDamaged
 from ..model import Mark
@@ -37,8 +37,10 @@ def extent(stream: BinaryIO) -> Extent | None:
 
 def lineage_of(header: Frame) -> str:
     """The lineage that a header frame names."""
-    value: Any = content(header)
-    lineage: Any = cast("dict[Any, Any]", value).get("lineage") if isinstance(value, dict) else None
+    try:
+        lineage: Any = content(header)["lineage"]
+    except (KeyError, TypeError):
+        lineage = None
     if not isinstance(lineage, str) or not lineage:
         raise SnapshotDamaged("The snapshot's header names no lineage. Use another copy of it.")
     return lineage

@@ -118,10 +118,10 @@ def decode_body(body: bytes, digest: bytes) -> Frame:
     """
     if hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() != digest:
         raise SnapshotDamaged(f"A frame of the snapshot does not match its digest. {_HELP}")
-    value: Any = unpack(body)
-    if not isinstance(value, list) or len(cast(list[Any], value)) != 7:
-        raise SnapshotDamaged(f"A frame of the snapshot has not the shape of one. {_HELP}")
-    kind, serial, previous, seal, codec, key, payload = cast(list[Any], value)
+    try:
+        kind, serial, previous, seal, codec, key, payload = unpack(body)
+    except (TypeError, ValueError) as error:
+        raise SnapshotDamaged(f"A frame has not the shape of one ({error}). {_HELP}") from error
     shaped = (
         isinstance(kind, str)
         and type(serial) is int
@@ -198,10 +198,11 @@ def _escaped(value: Any) -> Any:
             return msgpack.ExtType(RAW_TEXT, value.encode("utf-8", "surrogateescape"))
         return value
     if isinstance(value, list | tuple):
-        return [_escaped(item) for item in cast("list[Any]", value)]
+        items: list[Any] | tuple[Any, ...] = value
+        return [_escaped(item) for item in items]
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
-        return {_escaped(key): _escaped(item) for key, item in items}
+        mapping: dict[Any, Any] = value
+        return {_escaped(key): _escaped(item) for key, item in mapping.items()}
     return value
 
 

@@ -43,9 +43,8 @@ class Sample:
 def sample(serial: int = 1, *, size_bytes: int = 0, lineage: str = "") -> Sample:
     """A new object of at least ``size_bytes``, of a new lineage unless one is given."""
     mark = Mark(lineage or str(uuid.uuid4()), 1, serial, uuid.uuid4().hex)
-    frames, digest = [], NO_DIGEST
-    frame, digest = encode(HEADER, serial, digest, None, {"lineage": mark.lineage})
-    frames.append(frame)
+    header, digest = encode(HEADER, serial, NO_DIGEST, None, {"lineage": mark.lineage})
+    frames = [header]
     noise = random.Random(serial)
     for offset in range(0, size_bytes, FRAME_BYTES):
         filling = noise.randbytes(min(FRAME_BYTES, size_bytes - offset))
