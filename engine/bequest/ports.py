@@ -69,7 +69,11 @@ class Store(Protocol):
 
 
 class Cut(Protocol):
-    """A consistent view of the source between two transactions, open until its context ends."""
+    """A consistent view of the source between two transactions, open until its context ends.
+
+    While it is open the caller asks nothing else of the source: where readers block writers, a
+    second connection would wait for a writer that waits for this cut.
+    """
 
     @property
     def position(self) -> str:
@@ -100,6 +104,10 @@ class Cut(Protocol):
 
     def attributes(self) -> Attributes:
         """Small facts that belong to the state but to no table, such as sequences."""
+        ...
+
+    def revisions(self) -> tuple[str, ...]:
+        """The controller's own Alembic revisions in this cut, empty when it has none."""
         ...
 
     def mutations(self) -> Iterator[Mutation]:
@@ -173,10 +181,6 @@ class Source(Protocol):
 
     def pending(self, memory: Memory) -> Pending:
         """What is committed since ``memory``'s position. Cheap: it is asked often."""
-        ...
-
-    def revisions(self) -> tuple[str, ...]:
-        """The controller's own Alembic revisions, empty when it has none."""
         ...
 
     def close(self) -> None:

@@ -175,13 +175,14 @@ class Publisher:
             position, attributes = cut.position, cut.attributes()
             if exact:
                 rows = sum(cut.count(table) for table in catalog.tables)
-            if not mutations and not opaque and not changed:
-                return self._unchanged(memory, stat, rows, catalog)
-            self._guard(memory, rows, cut, catalog)
             mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
-            blocks = [(table, cut.scan(table)) for table in opaque]
-            chain = bytes.fromhex(memory.chain)
-            data, chain = write_tail(mutations, changed, blocks, mark, at, chain)
+            data, chain = b"", bytes.fromhex(memory.chain)
+            if mutations or opaque or changed:
+                self._guard(memory, rows, cut, catalog)
+                blocks = [(table, cut.scan(table)) for table in opaque]
+                data, chain = write_tail(mutations, changed, blocks, mark, at, chain)
+        if not data:
+            return self._unchanged(memory, stat, rows, catalog)
         if outweighs(memory.base_bytes, memory.tail_bytes + len(data), self._limits):
             raise _NeedsRewrite("the tail outweighs its share of the base")
         intent = Intent(
@@ -268,7 +269,7 @@ class Publisher:
                     raise _Stale
                 at = self._clock.time()
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
-                header = self._header(memory, at)
+                header = self._header(memory, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)
                 chain, size, rows = write_base(
                     cut, header, catalog, attributes, mark, at, body, seen.add
@@ -288,7 +289,7 @@ class Publisher:
         action = "create" if stat is None else "rewrite"
         return _report(action, mark, intent, catalog, size)
 
-    def _header(self, memory: Memory, at: float) -> dict[str, Any]:
+    def _header(self, memory: Memory, at: float, revisions: tuple[str, ...]) -> dict[str, Any]:
         return {
             "format": FORMAT_VERSION,
             "lineage": memory.lineage,
@@ -297,7 +298,7 @@ class Publisher:
             "dialect": self._source.dialect,
             "server": getattr(self._source, "server", ""),
             "written_by": f"bequest {__version__}",
-            "revisions": list(self._source.revisions()),
+            "revisions": list(revisions),
         }
 
     # -- before and after the store -------------------------------------------------------

@@ -225,6 +225,9 @@ class SimulatedCut:
     def attributes(self) -> Attributes:
         return {"user_version": self._database.generation}
 
+    def revisions(self) -> tuple[str, ...]:
+        return ()
+
     def mutations(self) -> Iterator[Mutation]:
         for number, operation, key, at in self._database.journal:
             if number > self._after:
@@ -250,6 +253,7 @@ class SimulatedSource:
     def __init__(self, database: Database, crash: Callable[[str], bool] = lambda _: False) -> None:
         self.database = database
         self._crash = crash
+        self._in_cut = False
         self.leader = True
 
     def installed(self) -> bool:
@@ -272,6 +276,7 @@ class SimulatedSource:
         return self.leader
 
     def recall(self) -> Memory:
+        self._maybe("recall")
         return self.database.memory
 
     def remember(self, memory: Memory, *, durable: bool) -> None:
@@ -285,20 +290,22 @@ class SimulatedSource:
 
     @contextmanager
     def cut(self, memory: Memory) -> Iterator[SimulatedCut]:
-        yield SimulatedCut(self.database, memory)
+        self._in_cut = True
+        try:
+            yield SimulatedCut(self.database, memory)
+        finally:
+            self._in_cut = False
 
     def pending(self, memory: Memory) -> Pending:
         after = int(memory.position.split(":")[1]) if memory.position else 0
         rows = [at for number, _, _, at in self.database.journal if number > after]
         return Pending(len(set(rows)), len(rows), min(rows) if rows else None)
 
-    def revisions(self) -> tuple[str, ...]:
-        return ()
-
     def close(self) -> None:
         pass
 
     def _maybe(self, step: str) -> None:
+        assert not self._in_cut, f"{step} inside a cut: a writer may be waiting for it"
         if self._crash(step):
             raise Crash
 

@@ -1,0 +1,93 @@
+"""``bequest backup``: publish once, now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import (
+    config_option,
+    database_option,
+    json_option,
+    overwrite_option,
+    selection,
+    selection_options,
+    settings,
+    store_option,
+)
+from .output import number, print_facts, print_json, seconds, size
+from .progress import progress
+
+ACTIONS = {
+    "create": "created the object",
+    "append": "appended to the object",
+    "rewrite": "rewrote the object",
+    "unchanged": "nothing had changed",
+}
+
+
+@click.command("backup")
+@database_option()
+@store_option()
+@selection_options
+@click.option(
+    "--rewrite", is_flag=True, help="Write a new base even if appending the changes would do."
+)
+@overwrite_option
+@json_option
+@config_option
+@click.pass_context
+def command(
+    context: click.Context,
+    database: str,
+    store: str,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    rewrite: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Publish once, now: make the object equal to the database as it is.
+
+    Installs capture at the first time. Without --include and --exclude the tables chosen at the
+    last time are kept. If the object has changes that this database does not know, it is left as it
+    is (exit code 5).
+
+    \b
+    Example:
+      bequest backup --database sqlite:////var/lib/ctl/ctl.db --store s3://acme-ha/ctl.bequest
+    """
+    import bequest
+
+    with progress(quiet=as_json) as listener:
+        report = bequest.backup(
+            database,
+            store,
+            **selection(include, exclude),
+            overwrite=overwrite,
+            rewrite=rewrite,
+            limits=settings(context).limits,
+            progress=listener,
+        )
+    if as_json:
+        print_json(dict(report))
+    else:
+        print_publish(dict(report))
+
+
+def print_publish(report: dict[str, Any]) -> None:
+    """A publish, for people."""
+    print_facts(
+        {
+            "backup": ACTIONS.get(report["action"], report["action"]),
+            "holds": f"{number(report['rows'], 'row')} in {number(report['tables'], 'table')}",
+            "object": f"{size(report['bytes'])}, {size(report['bytes_sent'])} sent, "
+            f"in {seconds(report['duration_s'])}",
+            "serial": report["serial"],
+            "epoch": report["epoch"],
+            "lineage": report["lineage"],
+        }
+    )
+    for name, reason in report["not_covered"]:
+        click.echo(f"not covered: {name} ({reason})", err=True)

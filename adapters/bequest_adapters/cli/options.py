@@ -1,0 +1,180 @@
+"""The options that several verbs share, and where their values come from.
+
+click applies the order argument, variable, file, default: the file's content becomes the context's
+``default_map`` before the other options are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+import click
+from click.core import ParameterSource
+
+from bequest_adapters import config
+
+SETTINGS: Final = "bequest.settings"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings(context: click.Context) -> config.Settings:
+    """The configuration that this call of the program goes by."""
+    found = context.find_root().meta.get(SETTINGS)
+    if found is None:
+        found = context.find_root().meta[SETTINGS] = config.load(None)
+    return found if isinstance(found, config.Settings) else config.Settings()
+
+
+def show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Print the version and end."""
+    if value:
+        from bequest import __version__
+
+        click.echo(f"bequest {__version__}")
+        context.exit()
+
+
+def _load(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    root = context.find_root()
+    if value is not None:
+        root.meta[SETTINGS] = config.load(config.expand(value))
+    if context is not root:
+        options = dict(settings(context).options)
+        if "json" in options:
+            options["as_json"] = options.pop("json")
+        context.default_map = options
+
+
+class ExpandedChoice(click.Choice[str]):
+    """One of a few words, also by way of ``${NAME}``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(config.expand(str(value)), param, ctx)
+
+
+def _expanded(_: click.Context, __: click.Parameter, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(config.expand(str(item)) for item in cast("tuple[object, ...]", value))
+    return None if value is None else config.expand(value)
+
+
+def _database(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+        config.check_database_argument(value)
+    return config.expand_database(value)
+
+
+def _store(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    config.check_store(value)
+    expanded = config.expand(value)
+    config.check_store(expanded)
+    return expanded
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    envvar="BEQUEST_CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=_load,
+    help="Read options from FILE instead of ./bequest.toml.  [variable: BEQUEST_CONFIG]",
+)
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="BEQUEST_JSON",
+    help="Answer with one JSON document on stdout.",
+)
+
+
+def database_option(
+    *, required: bool = True, text: str = "The controller's database."
+) -> Callable[[F], F]:
+    """``--database URL``."""
+    return click.option(
+        "--database",
+        metavar="URL",
+        required=required,
+        envvar="BEQUEST_DATABASE",
+        callback=_database,
+        help=f"{text} An SQLAlchemy URL such as sqlite:////var/lib/ctl/ctl.db (four slashes for an "
+        "absolute path). A URL with a password belongs into the variable.  "
+        "[variable: BEQUEST_DATABASE]",
+    )
+
+
+def store_option(*, required: bool = True) -> Callable[[F], F]:
+    """``--store URL``."""
+    return click.option(
+        "--store",
+        metavar="URL",
+        required=required,
+        envvar="BEQUEST_STORE",
+        callback=_store,
+        help="Where the object lives: s3://bucket/name, file:///path/name or a plain path.  "
+        "[variable: BEQUEST_STORE]",
+    )
+
+
+store_argument = click.argument(
+    "store", metavar="STORE", required=True, envvar="BEQUEST_STORE", callback=_store
+)
+
+
+def selection_options(function: F) -> F:
+    """``--include GLOB`` and ``--exclude GLOB``."""
+    exclude = click.option(
+        "--exclude",
+        metavar="GLOB",
+        multiple=True,
+        envvar="BEQUEST_EXCLUDE",
+        callback=_expanded,
+        help="Leave out tables whose name matches, such as 'session_*'. Repeatable.  "
+        "[variable: BEQUEST_EXCLUDE]",
+    )
+    include = click.option(
+        "--include",
+        metavar="GLOB",
+        multiple=True,
+        envvar="BEQUEST_INCLUDE",
+        callback=_expanded,
+        help="Back up only tables whose name matches. Repeatable; all tables by default.  "
+        "[variable: BEQUEST_INCLUDE]",
+    )
+    return include(exclude(function))
+
+
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace an object that is not this database's, or a configuration that shrank. What the "
+    "object holds now is lost.",
+)
+
+
+def text_option(
+    name: str, *, default: str | None = None, metavar: str, help: str
+) -> Callable[[F], F]:
+    """An option that holds a text and expands ``${NAME}``."""
+    variable = f"BEQUEST_{name.upper().replace('-', '_')}"
+    return click.option(
+        f"--{name}",
+        default=default,
+        metavar=metavar,
+        envvar=variable,
+        callback=_expanded,
+        help=f"{help}  [variable: {variable}]",
+    )
+
+
+def selection(include: tuple[str, ...], exclude: tuple[str, ...]) -> dict[str, Any]:
+    """The keyword arguments that mean "as given, else as at the last time"."""
+    return {"include": include or None, "exclude": exclude or None}

@@ -1,0 +1,205 @@
+"""``bequest run``: the sidecar that keeps the object current while a controller works."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any, Final
+
+import click
+
+from .options import (
+    ExpandedChoice,
+    config_option,
+    database_option,
+    json_option,
+    overwrite_option,
+    selection_options,
+    settings,
+    store_option,
+    text_option,
+)
+from .output import as_json as to_json
+from .output import seconds, size
+
+ENDING: Final = ("superseded", "refused")
+STOP_SECONDS: Final = 10.0
+
+
+@click.command("run")
+@database_option()
+@store_option()
+@click.option(
+    "--mode",
+    type=ExpandedChoice(["per-change", "schedule"]),
+    default="per-change",
+    show_default=True,
+    envvar="BEQUEST_MODE",
+    help="Publish after every change, or at set times only.  [variable: BEQUEST_MODE]",
+)
+@text_option(
+    "schedule",
+    default="0 0 * * *",
+    metavar="CRON",
+    help="When to publish in mode schedule, and when to fold the tail into a new base in mode "
+    "per-change: minute, hour, day, month, weekday. Every midnight by default.",
+)
+@text_option(
+    "timezone",
+    metavar="NAME",
+    help="The time zone of --schedule, such as Europe/Amsterdam. The machine's own by default.",
+)
+@selection_options
+@overwrite_option
+@click.option(
+    "--stop-timeout",
+    type=click.FloatRange(min=0),
+    default=STOP_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    envvar="BEQUEST_STOP_TIMEOUT",
+    help="How long the last publish may take when it is told to stop.  "
+    "[variable: BEQUEST_STOP_TIMEOUT]",
+)
+@json_option
+@config_option
+@click.pass_context
+def command(
+    context: click.Context,
+    database: str,
+    store: str,
+    mode: Any,
+    schedule: str,
+    timezone: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    overwrite: bool,
+    stop_timeout: float,
+    as_json: bool,
+) -> None:
+    """Keep the object current while a controller works, from beside it, until told to stop.
+
+    The first start publishes at once. Events are written to stderr, or with --json to stdout as one
+    document per line. SIGTERM and SIGINT stop it after a last publish. The exit code is then 0 if
+    everything is stored and 4 if it is not; 5 if another controller has taken over or the object is
+    not this database's to overwrite, as soon as that is known.
+
+    \b
+    Examples:
+      bequest run --database sqlite:////var/lib/ctl/ctl.db --store s3://acme-ha/ctl.bequest
+      bequest run --database sqlite:///ctl.db --store /mnt/nas/ctl.bequest \\
+          --mode schedule --schedule '30 2 * * *' --timezone Europe/Amsterdam
+    """
+    import bequest
+    from bequest import registry
+
+    with closing(registry.open_source(database)) as source:
+        source.installed()  # a database that is not there ends this now, not after a day of trying
+        name = source.name
+    ended = _Ended(as_json)
+    backup = bequest.Backup(
+        database,
+        store,
+        mode=mode,
+        schedule=schedule,
+        timezone=timezone,
+        include=include or ("*",),
+        exclude=exclude,
+        overwrite=overwrite,
+        on_event=ended.hear,
+        limits=settings(context).limits,
+    )
+    logging.getLogger("bequest").addHandler(logging.NullHandler())
+    ended.say("started", {"database": name, "store": store, "mode": mode})
+    with _told_to_stop(ended.set):
+        backup.start()
+        ended.wait()
+        stored = backup.stop(stop_timeout)
+    if ended.refusal is not None:
+        raise ended.refusal
+    if not stored:
+        raise bequest.Unreachable(
+            "Stopped, but the newest changes are not in the store. They are safe in the "
+            "database's journal and are published at the next start; `bequest status` tells how "
+            "many there are."
+        )
+
+
+class _Ended:
+    """Writes events down, and knows when to end and why."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self.refusal: Exception | None = None
+
+    def set(self) -> None:
+        self._ended.set()
+
+    def wait(self) -> None:
+        self._ended.wait()
+
+    def hear(self, name: str, facts: dict[str, Any]) -> None:
+        """The engine's events, from any of its threads."""
+        import bequest
+
+        if name == "failed" and self.refusal is not None:
+            return
+        self.say(name, facts)
+        if name in ENDING and self.refusal is None:
+            kind = bequest.Superseded if name == "superseded" else bequest.Refused
+            self.refusal = kind(str(facts.get("error", name)))
+            self._ended.set()
+
+    def say(self, name: str, facts: dict[str, Any]) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = to_json({"event": name, "at": at, **facts}) if self._as_json else _line(name, facts)
+        with self._lock:
+            if self._as_json:
+                print(line, flush=True)
+            else:
+                print(f"{at}  {name:<10}  {line}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _line(name: str, facts: dict[str, Any]) -> str:
+    if name == "published":
+        return (
+            f"{facts['action']}, serial {facts['serial']}, {size(facts['bytes_sent'])} sent, "
+            f"object {size(facts['bytes'])}, {seconds(facts['duration_s'])}"
+        )
+    if name == "stopped":
+        return "everything is stored" if facts.get("stored") else "not everything is stored"
+    if "error" in facts:
+        retry = facts.get("retry_seconds")
+        again = "" if retry is None or name in ENDING else f" (next try in {seconds(retry)})"
+        return f"{' '.join(str(facts['error']).split())}{again}"
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
+
+
+@contextmanager
+def _told_to_stop(stop: Callable[[], None]) -> Generator[None]:
+    """SIGTERM and SIGINT call ``stop``; a second one does not wait for the last publish."""
+
+    def first(_: int, __: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, second)
+        stop()
+
+    def second(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

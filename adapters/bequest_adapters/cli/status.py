@@ -1,0 +1,63 @@
+"""``bequest status``: how a controller's backup stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import config_option, database_option, json_option
+from .output import number, print_facts, print_json, seconds
+
+STATES = {
+    "ok": "ok: the store has everything",
+    "behind": "behind: changes are not in the store yet",
+    "failing": "failing: the last attempt failed; it is tried again",
+    "superseded": "superseded: another controller has inherited the backup; this one must not "
+    "publish any more",
+    "refused": "refused: the object is not this database's to overwrite",
+}
+
+
+@click.command("status")
+@database_option()
+@json_option
+@config_option
+def command(database: str, as_json: bool) -> None:
+    """Show how a controller's backup stands, and what is not in the store yet.
+
+    Reads the controller's database only, so it answers also while the store is away. The exit code
+    is 0 whenever it could tell, whatever the state: to watch it, use --json and look at `state` and
+    `pending_seconds`.
+
+    \b
+    Example:
+      bequest status --database sqlite:////var/lib/ctl/ctl.db
+    """
+    import bequest
+
+    report = dict(bequest.status(database))
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+def _print(report: dict[str, Any]) -> None:
+    waiting = "nothing" if report["serial"] else "everything: it was never published"
+    if report["pending_transactions"]:
+        waiting = f"{number(report['pending_transactions'], 'transaction')}, "
+        waiting += f"the oldest {seconds(report['pending_seconds'])} old"
+    print_facts(
+        {
+            "state": STATES.get(report["state"], report["state"]),
+            "not stored": waiting,
+            "last publish": report["last_success"] or "never",
+            "last error": report["last_error"],
+            "mode": report["mode"] or None,
+            "object": report["store"] or None,
+            "serial": report["serial"],
+            "epoch": report["epoch"],
+            "lineage": report["lineage"] or None,
+        }
+    )

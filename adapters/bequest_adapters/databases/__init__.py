@@ -1,0 +1,1 @@
+"""The databases that can be a source or a target, one package each."""

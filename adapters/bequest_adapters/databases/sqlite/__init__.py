@@ -1,0 +1,25 @@
+"""SQLite as a source (capture by triggers) and as a target (replay)."""
+
+from __future__ import annotations
+
+from sqlalchemy import URL
+
+from bequest.ports import Source, Target
+
+from .connection import locate
+from .source import SqliteSource
+
+
+def open_source(url: URL, *, journal_limit: int | None = None) -> Source:
+    """The database at ``url`` as a source. Touches nothing yet.
+
+    Raises `UsageError` for a database in memory. ``journal_limit`` is in rows.
+    """
+    return SqliteSource(locate(url), journal_limit=journal_limit)
+
+
+def open_target(url: URL) -> Target:
+    """The database at ``url`` as a target; see `target`."""
+    from . import target
+
+    return target.open_target(url)

@@ -1,0 +1,203 @@
+"""Where the database is, how to open it, and what its errors mean.
+
+Bequest uses connections of its own, straight from the standard library: the application's pool, its
+events and its settings are not touched. Every thread that asks at once gets a connection of its
+own, so a long cut never makes a question wait.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+from sqlalchemy import URL
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from bequest.errors import BequestError, Denied, Unreachable, UsageError
+
+BUSY_SECONDS = 5.0
+"""How long a statement waits for another connection's lock before it gives up."""
+
+MINIMUM_VERSION = (3, 37, 0)
+"""The first SQLite with ``PRAGMA table_list``, which tells shadow tables from ordinary ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A database file: as a path, and as the URI that opens it without ever creating it."""
+
+    path: str
+    uri: str
+
+    @property
+    def name(self) -> str:
+        """Fit for a log."""
+        return f"sqlite:///{self.path}"
+
+
+def locate(url: URL) -> Location:
+    """Where ``url`` points. Raises `UsageError` when that is not a file."""
+    plain = url.set(drivername="sqlite")
+    arguments, options = SQLiteDialect_pysqlite().create_connect_args(plain)
+    filename = str(arguments[0])
+    if not options.get("uri"):
+        if filename == ":memory:" or not filename:
+            raise _not_a_file()
+        path = os.path.abspath(filename)
+        return Location(path, f"file:{quote(path)}?mode=rw")
+    parts = urlsplit(filename)
+    if parts.path == ":memory:" or "mode=memory" in parts.query or not parts.path:
+        raise _not_a_file()
+    path = os.path.abspath(unquote(parts.path))
+    query = (
+        parts.query if "mode=" in parts.query else "&".join(filter(None, [parts.query, "mode=rw"]))
+    )
+    return Location(path, f"file:{quote(path)}?{query}")
+
+
+def _not_a_file() -> UsageError:
+    return UsageError(
+        "The database is in memory only. Nothing outside this connection can see it, so it cannot "
+        "be backed up: give the URL of a database file, such as sqlite:////var/lib/app/app.db."
+    )
+
+
+def connect(location: Location) -> sqlite3.Connection:
+    """A connection in autocommit mode, usable from any thread. Raises as `translated` does."""
+    if sqlite3.sqlite_version_info < MINIMUM_VERSION:
+        raise UsageError(
+            f"This Python carries SQLite {sqlite3.sqlite_version}; Bequest needs 3.37 or newer to "
+            "read the schema. Nothing is backed up: use a newer Python."
+        )
+    with translated(location):
+        if not os.path.exists(location.path):
+            raise Denied(
+                f"There is no database at {location.name}. Nothing is backed up: check the path, "
+                "or start the controller once so that it makes its database."
+            )
+        return sqlite3.connect(
+            location.uri,
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+
+_ADVICE: dict[int, tuple[type[BequestError], str, str]] = {
+    sqlite3.SQLITE_BUSY: (
+        Unreachable,
+        "is locked by another connection",
+        "It will be tried again; if this stays, look for a transaction that is never ended.",
+    ),
+    sqlite3.SQLITE_FULL: (Unreachable, "cannot grow: the disk is full", "Free some space."),
+    sqlite3.SQLITE_IOERR: (Unreachable, "could not be read or written", "Check the disk."),
+    sqlite3.SQLITE_NOTADB: (Denied, "is not an SQLite database", "Check the path."),
+    sqlite3.SQLITE_CORRUPT: (
+        Denied,
+        "is damaged",
+        "Run PRAGMA integrity_check; the stored snapshot is untouched and can be restored.",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        Denied,
+        "cannot be written",
+        "Give this user write permission on the file and on its folder.",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        Denied,
+        "cannot be opened",
+        "Give this user permission on the file and on its folder.",
+    ),
+}
+_ADVICE[sqlite3.SQLITE_LOCKED] = _ADVICE[sqlite3.SQLITE_BUSY]
+_ADVICE[sqlite3.SQLITE_SCHEMA] = _ADVICE[sqlite3.SQLITE_BUSY]
+_ADVICE[sqlite3.SQLITE_PERM] = _ADVICE[sqlite3.SQLITE_CANTOPEN]
+_ADVICE[sqlite3.SQLITE_AUTH] = _ADVICE[sqlite3.SQLITE_CANTOPEN]
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's result code without its extension; 0 when the error did not come from SQLite."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+@contextmanager
+def translated(location: Location) -> Generator[None]:
+    """Turn errors of SQLite and of the file system into ours. The only place that does."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        kind, what, advice = _ADVICE.get(
+            primary_code(error),
+            (BequestError, f"refused a statement ({error})", "Please report it."),
+        )
+        raise kind(
+            f"The database {location.name} {what}. The last published snapshot is untouched, but "
+            f"newer changes are not in it. {advice}"
+        ) from error
+    except PermissionError as error:
+        raise Denied(
+            f"No permission for {error.filename}, beside the database {location.name}. Nothing is "
+            "published without its lock file: give this user write permission on the folder."
+        ) from error
+
+
+class Connections:
+    """Connections to one database, handed out one per user at a time and kept for the next."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @contextmanager
+    def use(self) -> Generator[sqlite3.Connection]:
+        """A connection outside any transaction; whatever is left open is rolled back."""
+        connection = self._take()
+        try:
+            with translated(self.location):
+                yield connection
+        finally:
+            self._give_back(connection)
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
+        """A write transaction, committed at the end. ``durable``: on disk when it returns.
+
+        In WAL mode a commit with synchronous FULL also makes every earlier commit durable,
+        whoever made it and however relaxed that writer is.
+        """
+        with self.use() as connection:
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close what is idle now, and the rest when it comes back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return connect(self.location)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.rollback()
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()

@@ -1,0 +1,164 @@
+"""Read rows without losing a byte and without holding more than a block of them.
+
+Text that is not valid UTF-8 makes the standard library's reader raise. Decoding every text
+tolerantly costs about twice as much, so it begins only where such a text was met.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Generator, Iterator, Sequence
+
+from bequest.model import Key, Row, Table, Value
+
+from .catalog import TableShape
+from .text import identifier
+
+BLOCK_ROWS = 8192
+BLOCK_BYTES = 4 * 1024 * 1024
+LOOKUP_KEYS = 1000
+"""Keys in one statement: enough to make its preparation cheap per key."""
+
+
+def tolerant(raw: bytes) -> str:
+    """Text with every byte that is not UTF-8 as a surrogate escape."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def rows(connection: sqlite3.Connection, sql: str, parameters: Sequence[Value]) -> Iterator[Row]:
+    """The rows of a query whose order is stable inside the caller's transaction."""
+    given = 0
+    cursor = connection.execute(sql, parameters)
+    while True:
+        try:
+            for row in cursor:
+                yield row
+                given += 1
+            return
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error) or connection.text_factory is tolerant:
+                raise
+        connection.text_factory = tolerant
+        cursor = connection.execute(f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}", parameters)
+
+
+def blocks(found: Iterator[Row]) -> Generator[Sequence[Row]]:
+    """``found`` in blocks of at most `BLOCK_ROWS` rows and about `BLOCK_BYTES` of memory."""
+    block: list[Row] = []
+    size_bytes = 0
+    for row in found:
+        block.append(row)
+        size_bytes += sum(map(sys.getsizeof, row))
+        if size_bytes >= BLOCK_BYTES or len(block) >= BLOCK_ROWS:
+            yield block
+            block, size_bytes = [], 0
+    if block:
+        yield block
+
+
+def scan_sql(table: Table) -> str:
+    """Every row in the order of the table's own b-tree: an index may leave rows out of order."""
+    return f"SELECT {_columns(table)} FROM main.{identifier(table.name)} AS t NOT INDEXED"
+
+
+def lookup(
+    connection: sqlite3.Connection, table: Table, shape: TableShape | None, keys: Sequence[Key]
+) -> Iterator[Row]:
+    """The rows that bear one of ``keys``, by the table's key; by a scan where SQLite cannot.
+
+    Values are compared as SQLite compares under BINARY: 1 and 1.0 are one key, as in Python.
+    """
+    clean = [key for key in keys if all(map(_is_plain, key))]
+    odd = [key for key in keys if not all(map(_is_plain, key))]
+    if not table.key or shape is None or not _has_collations(shape):
+        yield from _by_scan(connection, table, keys)
+        return
+    limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    step = max(1, min(LOOKUP_KEYS, limit // len(table.key)))
+    for start in range(0, len(clean), step):
+        yield from _by_key(connection, table, shape, clean[start : start + step])
+    if odd and _is_utf8(connection):
+        for key in odd:
+            yield from _by_key(connection, table, shape, [key])
+    elif odd:
+        yield from _by_scan(connection, table, odd)
+
+
+def _by_key(
+    connection: sqlite3.Connection, table: Table, shape: TableShape, keys: Sequence[Key]
+) -> Iterator[Row]:
+    width = len(table.key)
+    values = ", ".join(f"({', '.join(map(_placeholder, key))})" for key in keys)
+    names = ", ".join(f"k{index}" for index in range(width))
+    conditions: list[str] = []
+    for index, (position, collation) in enumerate(
+        zip(table.key, shape.key_collations, strict=True)
+    ):
+        column = f"t.{identifier(table.columns[position].name)}"
+        # The first comparison finds the b-tree entry, the second one keeps other spellings out.
+        conditions.append(f"{column} = w.k{index} COLLATE {identifier(collation)}")
+        if collation != "BINARY":
+            conditions.append(f"{column} = w.k{index} COLLATE BINARY")
+    sql = (
+        f"WITH w({names}) AS (VALUES {values}) SELECT {_columns(table)}"
+        f" FROM w CROSS JOIN main.{identifier(table.name)} AS t WHERE {' AND '.join(conditions)}"
+    )
+    return rows(connection, sql, [_bound(value) for key in keys for value in key])
+
+
+def _by_scan(connection: sqlite3.Connection, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
+    wanted = set(keys)
+    for row in rows(connection, scan_sql(table), ()):
+        if table.key_of(row) in wanted:
+            yield row
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(f"t.{identifier(column.name)}" for column in table.columns)
+
+
+def _is_plain(value: Value) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _placeholder(value: Value) -> str:
+    return "?" if _is_plain(value) else "CAST(? AS TEXT)"
+
+
+def _bound(value: Value) -> Value:
+    if isinstance(value, str) and not _is_plain(value):
+        return value.encode("utf-8", "surrogateescape")
+    return value
+
+
+def _is_utf8(connection: sqlite3.Connection) -> bool:
+    (encoding,) = connection.execute("PRAGMA encoding").fetchone()
+    return str(encoding) == "UTF-8"
+
+
+_BUILT_IN = frozenset({"BINARY", "NOCASE", "RTRIM"})
+
+
+def _has_collations(shape: TableShape) -> bool:
+    return all(collation.upper() in _BUILT_IN for collation in shape.key_collations)
+
+
+def stand_in_for_collations(connection: sqlite3.Connection, shape: TableShape) -> None:
+    """Let a b-tree be walked whose collation only the application knows.
+
+    Walking from one end to the other compares nothing; but SQLite refuses to open it otherwise.
+    """
+    for collation in shape.key_collations:
+        if collation.upper() not in _BUILT_IN:
+            connection.create_collation(collation, _compare)
+
+
+def _compare(left: str, right: str) -> int:
+    return (left > right) - (left < right)

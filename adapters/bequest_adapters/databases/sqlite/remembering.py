@@ -1,0 +1,39 @@
+"""`Memory` as the one row of ``bequest_memory``."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import asdict, fields
+from typing import Any
+
+from bequest.model import Intent, Memory
+from bequest.snapshot.frame import pack, unpack
+from bequest_schema.tables import MEMORY
+
+_PACKED = ("attributes", "intents")
+_COLUMNS = tuple(field.name for field in fields(Memory))
+
+
+def recall(connection: sqlite3.Connection) -> Memory:
+    """What was remembered last; blank when there is no row."""
+    names = ", ".join(f'"{name}"' for name in _COLUMNS)
+    row = connection.execute(f"SELECT {names} FROM {MEMORY} WHERE id = 1").fetchone()
+    if row is None:
+        return Memory()
+    found: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    for name in _PACKED:
+        found[name] = unpack(found[name])
+    found["intents"] = tuple(Intent(**intent) for intent in found["intents"])
+    return Memory(**found)
+
+
+def remember(connection: sqlite3.Connection, memory: Memory) -> None:
+    """Replace the row, in the caller's transaction."""
+    packed = {
+        "attributes": pack(dict(memory.attributes)),
+        "intents": pack([asdict(intent) for intent in memory.intents]),
+    }
+    values = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
+    names = ", ".join(f'"{name}"' for name in _COLUMNS)
+    marks = ", ".join("?" for _ in _COLUMNS)
+    connection.execute(f"INSERT OR REPLACE INTO {MEMORY}(id, {names}) VALUES (1, {marks})", values)

@@ -1,0 +1,123 @@
+"""`bequest.ports.Source` on SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from bequest.model import Memory, Pending, Selection
+from bequest_schema.tables import JOURNAL, MEMORY
+
+from . import installation, journal, remembering
+from .connection import Connections, Location, translated
+from .cut import SqliteCut
+from .installation import Plan, Record
+from .locks import Locks
+
+
+class SqliteSource:
+    """A controller's SQLite database. Every method may be called from any thread."""
+
+    dialect = "sqlite"
+    server = f"SQLite {sqlite3.sqlite_version}"
+
+    def __init__(self, location: Location, *, journal_limit: int | None = None) -> None:
+        """``journal_limit``: rows the journal may grow to, from the next `install` on."""
+        self._location = location
+        self._journal_limit = journal_limit
+        self._connections = Connections(location)
+        self._locks = Locks(location)
+        # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
+        self._sound: tuple[Record, int, Plan] | None = None
+
+    @property
+    def name(self) -> str:
+        """`Source.name`."""
+        return self._location.name
+
+    def wake_paths(self) -> tuple[str, ...]:
+        """The file whose changes, and whose log's, are worth a look."""
+        return (self._location.path,)
+
+    def installed(self) -> bool:
+        """`Source.installed`."""
+        with self._connections.use() as connection:
+            return installation.installed(connection)
+
+    def install(self, selection: Selection | None = None) -> bool:
+        """`Source.install`: in one transaction that no writer gets into."""
+        with self._connections.transaction() as connection:
+            return installation.install(connection, selection, self._journal_limit)
+
+    def uninstall(self) -> None:
+        """`Source.uninstall`, with the lock files."""
+        with self._connections.transaction() as connection:
+            installation.uninstall(connection)
+        self._sound = None
+        with translated(self._location):
+            self._locks.remove()
+
+    @contextmanager
+    def exclusive(self, timeout_seconds: float) -> Generator[None]:
+        """`Source.exclusive`."""
+        holding = self._locks.exclusive(timeout_seconds)
+        with translated(self._location):
+            holding.__enter__()
+        try:
+            yield
+        finally:
+            holding.__exit__(None, None, None)
+
+    def lead(self) -> bool:
+        """`Source.lead`."""
+        with translated(self._location):
+            return self._locks.lead()
+
+    def recall(self) -> Memory:
+        """`Source.recall`."""
+        with self._connections.use() as connection:
+            return remembering.recall(connection) if _has(connection, MEMORY) else Memory()
+
+    def remember(self, memory: Memory, *, durable: bool) -> None:
+        """`Source.remember`."""
+        sound = self._sound
+        with self._connections.transaction(durable=durable) as connection:
+            remembering.remember(connection, memory)
+            if sound is not None and sound[1] != sound[0].schema_version:
+                installation.record_schema_version(connection, sound[1])
+
+    def trim(self, position: str) -> None:
+        """`Source.trim`."""
+        with self._connections.use() as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")
+            if _has(connection, JOURNAL):
+                journal.trim(connection, journal.parse(position))
+
+    @contextmanager
+    def cut(self, memory: Memory) -> Generator[SqliteCut]:
+        """`Source.cut`: a deferred read transaction. In WAL mode it never disturbs a writer."""
+        with self._connections.use() as connection:
+            connection.execute("BEGIN")
+            found = SqliteCut(connection, self._location, memory, self._sound)
+            self._sound = found.sound
+            yield found
+
+    def pending(self, memory: Memory) -> Pending:
+        """`Source.pending`; see `journal.pending` for what counts as a transaction."""
+        with self._connections.use() as connection:
+            if not _has(connection, JOURNAL):
+                return Pending(0, 0, None)
+            return journal.pending(connection, journal.parse(memory.position))
+
+    def close(self) -> None:
+        """`Source.close`."""
+        self._locks.release()
+        self._connections.close()
+
+
+def _has(connection: sqlite3.Connection, table: str) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
+    )
+    return found.fetchone() is not None

@@ -1,0 +1,73 @@
+"""The SQLite database that a snapshot is replayed into.
+
+The new database is built in a file of its own and takes the destination's place only when it is
+whole, committed and on the disk (see `target_file`). So it can be written without journal and
+without waiting for the disk: a restore that is interrupted leaves nothing that anybody reads.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from bequest.errors import UsageError
+
+from .connection import locate
+from .target_file import WorkFile, check_place, check_present, swap
+from .target_loading import SqliteLoading
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from bequest.ports import Target
+
+
+class SqliteTarget:
+    """A `bequest.ports.Target`. ``kept`` names the replaced data after a forced replace."""
+
+    dialect = "sqlite"
+
+    def __init__(self, path: str) -> None:
+        # Through symbolic links: what they point at is replaced, and they stay.
+        self._path = os.path.realpath(path)
+        self.kept: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The database's address, fit for a log."""
+        return f"sqlite:///{self._path}"
+
+    def check(self, *, force: bool) -> None:
+        """Raise `Refused` or `Denied` when a replay could not or must not happen."""
+        check_place(self._path, self.name)
+        check_present(self._path, self.name, force=force)
+
+    @contextmanager
+    def replace(self, *, force: bool) -> Generator[SqliteLoading]:
+        """Replace everything by what is loaded inside the context, or leave all as it was."""
+        self.check(force=force)
+        self.kept = None
+        with WorkFile(self._path, self.name) as work:
+            with closing(sqlite3.connect(work.path, isolation_level=None)) as connection:
+                loading = SqliteLoading(connection, self.name)
+                yield loading
+                loading.commit()
+            work.sync()
+            self.kept = loading.kept = swap(work.path, self._path, self.name, force=force)
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
+
+
+def open_target(url: URL) -> Target:
+    """The target at an SQLAlchemy URL. Raises `UsageError` when it names no file."""
+    try:
+        return SqliteTarget(locate(url).path)
+    except UsageError as error:
+        raise UsageError(
+            "A restore needs a database file; one in memory would be gone at once. Nothing was "
+            "done. Give a URL such as sqlite:////var/lib/controller/controller.db."
+        ) from error

@@ -1,0 +1,45 @@
+"""Who has a database open.
+
+An idle connection in rollback-journal mode holds no lock, so locks alone do not tell. Where there
+is ``/proc``, the open descriptors do, for every process that we may look into.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
+_PROC: Final = "/proc"
+
+
+def users(path: str) -> list[int]:
+    """Numbers of the processes, this one included, that have ``path`` or a companion open.
+
+    Compares device and inode, because a name may differ between containers. Empty where there is
+    no ``/proc``.
+    """
+    wanted = {found for suffix in ("", *COMPANIONS) if (found := _identity(path + suffix))}
+    if not wanted:
+        return []
+    return sorted(int(pid) for pid in _numbers(_PROC) if _has_open(pid, wanted))
+
+
+def _has_open(pid: str, wanted: set[tuple[int, int]]) -> bool:
+    folder = f"{_PROC}/{pid}/fd"
+    return any(_identity(f"{folder}/{number}") in wanted for number in _numbers(folder))
+
+
+def _numbers(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if name.isdecimal()]
+    except OSError:
+        return []  # the process ended meanwhile, or is not ours to look into
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,1 @@
+"""Hints that something may have been committed. Correctness never depends on one."""

@@ -1,0 +1,70 @@
+"""The first shape: journal, memory, capture, settings.
+
+The columns are written out, not taken from ``tables.py``: a migration stays as it was.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from bequest_schema.tables import Untyped
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    if op.get_context().dialect.name == "sqlite":
+        _sqlite_journal()
+    op.create_table(
+        "bequest_memory",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("lineage", sa.Text, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("serial", sa.Integer, nullable=False),
+        sa.Column("token", sa.Text, nullable=False),
+        sa.Column("store", sa.Text, nullable=False),
+        sa.Column("version", sa.Text, nullable=False),
+        sa.Column("chain", sa.Text, nullable=False),
+        sa.Column("position", sa.Text, nullable=False),
+        sa.Column("base_bytes", sa.BigInteger, nullable=False),
+        sa.Column("tail_bytes", sa.BigInteger, nullable=False),
+        sa.Column("rows", sa.BigInteger, nullable=False),
+        sa.Column("attributes", sa.LargeBinary, nullable=False),
+        sa.Column("intents", sa.LargeBinary, nullable=False),
+        sa.Column("mode", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("last_success", sa.Float(53)),
+        sa.Column("last_error", sa.Text, nullable=False),
+        sa.Column("last_rewrite", sa.Float(53)),
+    )
+    op.create_table(
+        "bequest_capture",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "bequest_settings",
+        sa.Column("name", sa.String(64), primary_key=True),
+        sa.Column("value", sa.Text, nullable=False),
+    )
+
+
+def _sqlite_journal() -> None:
+    op.create_table(
+        "bequest_journal",
+        sa.Column("seq", sa.Integer, primary_key=True),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("tab", sa.Integer, nullable=False),
+        sa.Column("op", Untyped(), nullable=False),
+        *(sa.Column(f"k{index}", Untyped()) for index in range(4)),
+    )
+
+
+def downgrade() -> None:
+    for name in ("bequest_settings", "bequest_capture", "bequest_memory", "bequest_journal"):
+        op.execute(f"DROP TABLE IF EXISTS {name}")

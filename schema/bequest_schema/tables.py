@@ -1,0 +1,108 @@
+"""The tables of Bequest in a controller's database.
+
+Every name starts with ``bequest_``. None of them is ever part of a snapshot. What stands here is
+the newest shape; ``migrations/`` leads every older installation to it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import UserDefinedType
+
+HEAD = "0001"
+"""The newest revision: what `migrations.upgrade` leads to. Kept here so that nobody has to load
+Alembic to see that there is nothing to do."""
+
+VERSION_TABLE = "bequest_version"
+"""Alembic's version table for our own migrations; the controller's is not touched."""
+
+JOURNAL = "bequest_journal"
+MEMORY = "bequest_memory"
+CAPTURE = "bequest_capture"
+SETTINGS = "bequest_settings"
+
+TABLES = frozenset({JOURNAL, MEMORY, CAPTURE, SETTINGS, VERSION_TABLE})
+"""All that `bequest uninstall` drops."""
+
+KEY_COLUMNS = 4
+"""Key columns of a new journal (k0 ... k3). A table with a longer key widens it."""
+
+
+class Untyped(UserDefinedType[object]):
+    """A column without a type: SQLite then keeps every value as it is, whatever its class."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """No type at all."""
+        return ""
+
+
+metadata = MetaData()
+
+journal = Table(
+    JOURNAL,
+    metadata,
+    # Without AUTOINCREMENT, which would leave the table sqlite_sequence behind for ever.
+    Column("seq", Integer, primary_key=True),
+    # Julian day: the one clock of SQLite that makes no text. The trigger pays for it on every row.
+    Column("at", Float, nullable=False),
+    Column("tab", Integer, nullable=False),
+    Column("op", Untyped, nullable=False),
+    *(Column(f"k{index}", Untyped) for index in range(KEY_COLUMNS)),
+)
+"""Which row was touched, in the order of the statements (SQLite's journal: keys only)."""
+
+memory = Table(
+    MEMORY,
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("lineage", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("serial", Integer, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("store", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("chain", Text, nullable=False),
+    Column("position", Text, nullable=False),
+    Column("base_bytes", BigInteger, nullable=False),
+    Column("tail_bytes", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("attributes", LargeBinary, nullable=False),
+    Column("intents", LargeBinary, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("last_success", Float(53)),
+    Column("last_error", Text, nullable=False),
+    Column("last_rewrite", Float(53)),
+)
+"""`bequest.model.Memory`, one row with id 1; ``attributes`` is a msgpack map, ``intents`` a list
+of maps."""
+
+capture = Table(
+    CAPTURE,
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    # JSON list of the key's column names, in journal order; empty for an opaque table.
+    Column("key", Text, nullable=False),
+)
+"""The captured tables; ``id`` is what the journal calls them, and is never used twice."""
+
+settings = Table(
+    SETTINGS,
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""The selection, the journal's limit, and what the schema looked like at the last install."""
