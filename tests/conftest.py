@@ -12,7 +12,9 @@ settings.register_profile("nightly", max_examples=2000, deadline=None)
 settings.load_profile("ci")
 
 pytest_plugins = [
+    "tests.servers.azurite",
     "tests.servers.environment",
+    "tests.servers.gcs_server",
     "tests.servers.ministack",
     "tests.servers.seaweedfs",
 ]

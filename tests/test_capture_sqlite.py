@@ -445,7 +445,9 @@ def test_lookup_in_many_chunks(controller: Make) -> None:
     app = controller(
         "CREATE TABLE t(a NOT NULL, b TEXT COLLATE NOCASE, c, PRIMARY KEY(a, b)) WITHOUT ROWID"
     )
+    app("BEGIN")
     app.db.executemany("INSERT INTO t VALUES (?, ?, 0)", ((n, f"k{n}") for n in range(5000)))
+    app("COMMIT")
     app.check()
     assert len(app.base["t"]) == 5000
 

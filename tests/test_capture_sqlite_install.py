@@ -143,7 +143,8 @@ def test_an_installed_database_is_opened_without_alembic(controller: Make) -> No
     program = (
         "import sys; from sqlalchemy import make_url;"
         "from bequest_adapters.databases.sqlite import open_source;"
-        f"s = open_source(make_url('sqlite:///{app.path}')); assert s.install() is False; s.close();"
+        f"s = open_source(make_url('sqlite:///{app.path}'));"
+        "assert s.install() is False; s.close();"
         "assert 'alembic' not in sys.modules"
     )
     path = os.pathsep.join(filter(None, sys.path))
@@ -190,7 +191,9 @@ def test_a_lowered_limit_is_reached_in_small_steps(controller: Make) -> None:
 
 def test_trim_keeps_the_last_row_and_the_anchor(controller: Make) -> None:
     app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    app("BEGIN")
     app.db.executemany("INSERT INTO t VALUES (?)", ((n,) for n in range(1300)))
+    app("COMMIT")
     app.check()
     app.source.trim(app.memory.position)
     assert app("SELECT seq FROM bequest_journal") == [(1300,)]
@@ -237,7 +240,8 @@ def test_memory_is_kept_whole(controller: Make) -> None:
     memory = Memory(
         "lineage", 2, 3, "token", "s3://b/k", "v", "c0ffee", "9:1.5:x", 10, 11, 12,
         {"user_version": 1, "sequence:é": 2**63 - 1, "x": b"\0", "y": None, "z": "\udcff"},
-        Intent(4, "next", "10:1.6:x"), "per-change", "ok", 1.25, "what\nwent wrong", 2.5,
+        (Intent(4, "next", "10:1.6:x", "cafe", 1, 2, 3, {"y": 1}, True),),
+        "per-change", "ok", 1.25, "what\nwent wrong", 2.5,
     )  # fmt: skip
     for each in (memory, Memory(lineage="x")):
         for durable in (True, False):

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -796,12 +797,19 @@ def test_places_where_no_file_can_be_put_are_denied_at_once(tmp_path: Path) -> N
             SqliteTarget(str(path)).check(force=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_denied(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(Denied, match="permission"):
-        SqliteTarget(str(tmp_path / "new.db")).check(force=False)
-    tmp_path.chmod(0o700)
+def test_a_folder_that_cannot_be_written_is_denied() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="bequest-read-only-"))
+    folder.chmod(0o555)
+    was_root = os.geteuid() == 0
+    if was_root:  # who may write everywhere
+        os.setresuid(65534, 65534, 0)
+    try:
+        with pytest.raises(Denied, match="permission"):
+            SqliteTarget(str(folder / "new.db")).check(force=False)
+    finally:
+        if was_root:
+            os.setresuid(0, 0, 0)
+        folder.rmdir()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from . import registry
-from .backup import Backup, read_status
+from .backup import Backup, read_status, selection_of
 from .compactor import Limits
 from .errors import (
     AccessError,
@@ -35,8 +35,8 @@ from .errors import (
     Unreachable,
     UsageError,
 )
-from .model import Selection
 from .publisher import Publisher
+from .replay import Adoption
 from .replay import restore as _restore
 from .report import (
     InspectReport,
@@ -106,7 +106,7 @@ def backup(
     `Refused` when the object is not this database's to overwrite (``overwrite`` does so anyway).
     """
     with closing(registry.open_store(store)) as opened, closing(_source(database)) as source:
-        source.install(_selection(include, exclude))
+        source.install(selection_of(include, exclude))
         publisher = Publisher(
             source,
             opened,
@@ -132,14 +132,14 @@ def restore(
     With ``adopt`` the new database continues the lineage (epoch + 1), and the old controller is
     fenced at its next publish. Raises `SnapshotError`, `Refused`, `AccessError`.
     """
+    adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex) if adopt else None
     with closing(registry.open_store(store)) as opened:
         with closing(registry.open_target(database)) as target:
             return _restore(
                 opened,
                 target,
                 registry.system_clock(),
-                source=(lambda: _source(database)) if adopt else None,
-                token=lambda: uuid.uuid4().hex,
+                adoption=adoption,
                 force=force,
                 dry_run=dry_run,
                 progress=progress,
@@ -180,7 +180,7 @@ def install(
 ) -> bool:
     """Install or mend capture; True when anything was changed."""
     with closing(_source(database)) as source:
-        return source.install(_selection(include, exclude))
+        return source.install(selection_of(include, exclude))
 
 
 def uninstall(database: Any) -> None:
@@ -191,11 +191,3 @@ def uninstall(database: Any) -> None:
 
 def _source(database: Any) -> Source:
     return registry.open_source(database)
-
-
-def _selection(
-    include: tuple[str, ...] | None, exclude: tuple[str, ...] | None
-) -> Selection | None:
-    if include is None and exclude is None:
-        return None
-    return Selection(tuple(include or ("*",)), tuple(exclude or ()))

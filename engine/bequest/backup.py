@@ -6,12 +6,12 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 from . import registry
 from .compactor import Limits
-from .errors import AccessError, BequestError, Superseded, UsageError
+from .errors import AccessError, BequestError, Refused, UsageError
 from .model import Selection
 from .ports import Clock, Source, Store
 from .publisher import Publisher
@@ -27,8 +27,10 @@ class Backup:
     """Keeps one object current while the controller works.
 
     ``database`` is an SQLAlchemy `Engine`, an `AsyncEngine` or a URL; ``store`` an address.
-    ``on_event`` receives a name and a dict of facts. Construction raises `UsageError` for what can
-    never work; everything later is logged, reported by `status` and tried again.
+    ``include`` and ``exclude`` are globs of table names; without either, the choice of the last
+    install is kept (all tables at first). ``on_event`` receives a name and a dict of facts.
+    Construction raises `UsageError` for what can never work; everything later is logged, reported
+    by `status` and tried again.
     """
 
     def __init__(
@@ -39,8 +41,8 @@ class Backup:
         mode: Mode = "per-change",
         schedule: str = "0 0 * * *",
         timezone: str | None = None,
-        include: tuple[str, ...] = ("*",),
-        exclude: tuple[str, ...] = (),
+        include: tuple[str, ...] | None = None,
+        exclude: tuple[str, ...] | None = None,
         overwrite: bool = False,
         on_event: Callable[[str, dict[str, Any]], None] | None = None,
         limits: Limits | None = None,
@@ -51,7 +53,7 @@ class Backup:
         self._database = database
         self._mode = mode
         self._limits = limits or Limits()
-        self._selection = Selection(tuple(include), tuple(exclude))
+        self._selection = selection_of(include, exclude)
         self._on_event = on_event
         self._watch_files = watch_files
         self._clock: Clock = registry.system_clock()
@@ -120,14 +122,16 @@ class Backup:
     def flush(self, timeout: float | None = 30.0) -> PublishReport:
         """Return when all that was committed before is in the store.
 
-        Raises what kept it from being so, `TimeoutError` when nothing did but time.
+        Waits and tries again for up to ``timeout`` seconds (``None``: for ever), then raises what
+        kept it from being so: `AccessError`. Raises `Refused` at once.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.05
         while True:
             try:
                 self._prepare()
-                report = self._publisher.publish()
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                report = self._publisher.publish(wait_seconds=left)
             except AccessError:
                 if deadline is not None and time.monotonic() + pause > deadline:
                     raise
@@ -147,7 +151,7 @@ class Backup:
 
     def status(self) -> Status:
         """How the backup stands, by what the database remembers and the journal holds."""
-        return read_status(self._source, self._clock, self._watcher.last_error)
+        return read_status(self._source, self._clock, self._publisher.last_error)
 
     @property
     def stopped_by(self) -> BequestError | None:
@@ -172,7 +176,10 @@ class Backup:
         paths = getattr(self._source, "wake_paths", None)
         if self._watch_files and paths is not None:
             module = importlib.import_module("bequest_adapters.wakeups.files")
-            self._undo.append(module.wake_on_file(paths(), self._wake.set))
+            try:
+                self._undo.append(module.wake_on_file(paths(), self._wake.set))
+            except AccessError as error:
+                self._event("failed", {"error": str(error)})
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -188,7 +195,7 @@ class Backup:
                 self._wake.wait(wait)
 
     def _last_publish(self, deadline: float) -> bool:
-        if isinstance(self._watcher.stopped_by, Superseded):
+        if isinstance(self._publisher.last_error, Refused):
             return False
         try:
             if self._mode == "per-change" and self._ready:
@@ -207,6 +214,13 @@ class Backup:
             self._on_event(name, facts)
         except Exception:  # a listener's fault is not ours, and must not stop us
             logger.exception("the on_event callback raised")
+
+
+def selection_of(include: Sequence[str] | None, exclude: Sequence[str] | None) -> Selection | None:
+    """The selection that two lists of globs mean; ``None`` when neither is given."""
+    if include is None and exclude is None:
+        return None
+    return Selection(tuple(include or ("*",)), tuple(exclude or ()))
 
 
 def read_status(source: Source, clock: Clock, error: BequestError | None = None) -> Status:

@@ -62,9 +62,9 @@ def judge(memory: Memory, stat: Stat | None, store: str) -> tuple[Verdict, Inten
         return (Verdict.CONTINUE if known else Verdict.REWRITE), None
     raise Refused(
         f"The backup at {store} is ahead of this database (serial {mark.serial}; this database "
-        f"remembers {memory.serial}). The database was probably rolled back, or copied while "
-        "another one went on. It was left as it is and nothing was backed up. Run `bequest restore` "
-        "to take the newer state, or use --overwrite to make this database's state the backup."
+        f"remembers {memory.serial}). The database was probably rolled back, or copied while the "
+        "original went on. The backup was left as it is and nothing was added. Run `bequest "
+        "restore` to take the newer state, or use --overwrite to make this database the backup."
     )
 
 

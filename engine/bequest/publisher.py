@@ -13,13 +13,14 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from threading import RLock
 from typing import Any, BinaryIO, Final, cast
 
 from . import __version__
 from .compactor import Limits, collapsed, outweighs
-from .errors import Conflict, Refused, Unreachable
+from .errors import BequestError, Conflict, Refused, Superseded, Unreachable
 from .fence import Verdict, judge
 from .model import (
     Attributes,
@@ -82,46 +83,75 @@ class Publisher:
         self._progress = progress
         self._lock = RLock()
         self._checked = False
+        self.last_error: BequestError | None = None
 
     def publish(
-        self, *, rewrite: bool = False, check: bool = False, exact: bool = False
+        self,
+        *,
+        rewrite: bool = False,
+        check: bool = False,
+        exact: bool = False,
+        wait_seconds: float | None = None,
     ) -> PublishReport:
         """Bring the object up to the newest cut.
 
         ``rewrite`` forces a new base, ``check`` asks the store even when nothing is pending,
-        ``exact`` counts the rows for the report. Raises `Refused`, `Superseded`, `AccessError`.
+        ``exact`` counts the rows for the report. ``wait_seconds`` bounds the wait for another
+        publish to end. Raises `Refused`, `Superseded`, `AccessError`.
         """
         started = self._clock.monotonic()
-        with self._lock, self._source.exclusive(self._limits.lock_seconds):
-            reason = "asked for" if rewrite else ""
-            for _ in range(ATTEMPTS):
-                memory, stat, verdict = self._fence(check)
-                if verdict is not Verdict.CONTINUE or not memory.position:
-                    reason = reason or verdict.value
-                try:
-                    report = self._attempt(memory, stat, verdict, reason, exact)
-                except _Stale:
-                    self._source.install()
-                except _NeedsRewrite as need:
-                    reason = str(need.args[0])
-                except Conflict:
-                    self._checked = False
-                else:
-                    self._checked = True
-                    self._overwrite = False
-                    return replace(report, duration_s=self._clock.monotonic() - started)
+        wait = self._limits.lock_seconds if wait_seconds is None else wait_seconds
+        if not self._lock.acquire(timeout=wait):
+            raise Unreachable(
+                f"Another thread is still publishing to {self._store.name} after {wait:g} s. Its "
+                "publish goes on; wait longer, or look at the status."
+            )
+        try:
+            try:
+                with self._source.exclusive(wait):
+                    report = self._recorded("asked for" if rewrite else "", check, exact)
+            except BequestError as error:
+                self.last_error = error
+                raise
+            self.last_error = None
+        finally:
+            self._lock.release()
+        return replace(report, duration_s=self._clock.monotonic() - started)
+
+    def _recorded(self, reason: str, check: bool, exact: bool) -> PublishReport:
+        """One cycle; a failure is written down where `status` finds it, if that is possible."""
+        try:
+            return self._cycle(reason, check, exact)
+        except BequestError as error:
+            with suppress(BequestError):
+                memory = self._source.recall()
+                failed = replace(memory, state=_state(error), last_error=str(error))
+                failed = replace(failed, mode=self._mode or memory.mode)
+                if failed != memory:
+                    self._source.remember(failed, durable=False)
+            raise
+
+    def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
+        for _ in range(ATTEMPTS):
+            memory, stat, verdict = self._fence(check)
+            if verdict is not Verdict.CONTINUE or not memory.position:
+                reason = reason or verdict.value
+            try:
+                report = self._attempt(memory, stat, reason, exact)
+            except _Stale:
+                self._source.install()
+            except _NeedsRewrite as need:
+                reason = str(need.args[0])
+            except Conflict:
+                self._checked = False
+            else:
+                self._checked = True
+                self._overwrite = False
+                return report
         raise Unreachable(
             f"The object at {self._store.name}, or the database's schema, changed {ATTEMPTS} times "
             "during one publish. Nothing is lost; the next publish tries again."
         )
-
-    def fail(self, error: Exception, state: str) -> None:
-        """Write a failure down where `status` finds it, if that is possible and news."""
-        with self._lock, self._source.exclusive(self._limits.lock_seconds):
-            memory = self._source.recall()
-            changed = replace(memory, state=state, last_error=str(error), mode=self._mode)
-            if changed != memory:
-                self._source.remember(changed, durable=False)
 
     def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
         memory = self._source.recall()
@@ -154,7 +184,7 @@ class Publisher:
         )
 
     def _attempt(
-        self, memory: Memory, stat: Stat | None, verdict: Verdict, reason: str, exact: bool
+        self, memory: Memory, stat: Stat | None, reason: str, exact: bool
     ) -> PublishReport:
         if reason or stat is None:
             return self._rewrite(memory, stat)
@@ -342,6 +372,12 @@ class Publisher:
         self._source.remember(memory, durable=False)
         self._source.trim(intent.position)
         return memory
+
+
+def _state(error: BequestError) -> str:
+    if isinstance(error, Superseded):
+        return "superseded"
+    return "refused" if isinstance(error, Refused) else "failing"
 
 
 class _Counter:

@@ -10,12 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, BinaryIO, Final, cast
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Final, cast
 
-from .errors import BequestError, Conflict, Different, Refused
+from .errors import Conflict, Different, Refused, Unreachable
 from .model import Mark, Memory, Stat
-from .ports import Clock, Loading, Source, Store, Target
+from .ports import Clock, Cut, Loading, Source, Store, Target
 from .report import RestoreReport
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
@@ -36,42 +36,79 @@ def opened(store: Store) -> Generator[Snapshot]:
         yield Snapshot.open(cast(BinaryIO, spool))
 
 
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What adopting needs besides the target: the new database as a source, and tokens."""
+
+    source: Callable[[], Source]
+    token: Callable[[], str]
+
+
 def restore(
     store: Store,
     target: Target,
     clock: Clock,
     *,
-    source: Callable[[], Source] | None,
-    token: Callable[[], str],
+    adoption: Adoption | None,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> RestoreReport:
-    """Replay the object into ``target``; with ``source``, adopt its lineage there."""
+    """Replay the object into ``target``; with ``adoption``, continue its lineage there.
+
+    Raises `SnapshotError`, `Refused`, `AccessError`; the target is then as it was.
+    """
     started = clock.monotonic()
-    with opened(store) as snapshot:
-        _check_dialect(snapshot, target)
-        target.check(force=force)
-        rows = 0
-        if not dry_run:
-            with target.replace(force=force) as loading:
-                rows = _load(snapshot, loading, progress)
-        adopted = False
-        if source is not None and not dry_run:
-            adopted = _adopt(store, snapshot, source, clock, token, rows)
-        mark = snapshot.mark
-        return RestoreReport(
-            rows=rows,
-            tables=len(snapshot.catalog.tables),
-            serial=mark.serial,
-            epoch=mark.epoch + adopted,
-            lineage=mark.lineage,
-            verified=not dry_run,
-            adopted=adopted,
-            duration_s=clock.monotonic() - started,
-            kept=getattr(target, "kept", None),
-            dry_run=dry_run,
-        )
+    for attempt in range(ADOPT_ATTEMPTS):
+        with opened(store) as snapshot:
+            _check_dialect(snapshot, target)
+            target.check(force=force)
+            if dry_run:
+                report = _report(snapshot, target, 0, adopted=False)
+                return replace(report, verified=False, dry_run=True)
+            try:
+                report = _replay(store, snapshot, target, clock, adoption, force, progress)
+            except Conflict:
+                if attempt == ADOPT_ATTEMPTS - 1:
+                    raise
+                continue
+            return replace(report, duration_s=clock.monotonic() - started)
+    raise AssertionError("the loop above returns or raises")
+
+
+def _replay(
+    store: Store,
+    snapshot: Snapshot,
+    target: Target,
+    clock: Clock,
+    adoption: Adoption | None,
+    force: bool,
+    progress: Progress | None,
+) -> RestoreReport:
+    memory: Memory | None = None
+    with target.replace(force=force) as loading:
+        rows = _load(snapshot, loading, progress)
+        if adoption is not None:
+            # Before the new database exists: whoever published meanwhile makes this fail.
+            memory = _adopt(store, snapshot, clock, adoption.token(), rows)
+    if adoption is not None and memory is not None:
+        _settle_in(adoption.source(), snapshot, memory)
+    return _report(snapshot, target, rows, adopted=memory is not None)
+
+
+def _report(snapshot: Snapshot, target: Target, rows: int, *, adopted: bool) -> RestoreReport:
+    mark = snapshot.mark
+    return RestoreReport(
+        rows=rows,
+        tables=len(snapshot.catalog.tables),
+        serial=mark.serial,
+        epoch=mark.epoch + adopted,
+        lineage=mark.lineage,
+        verified=True,
+        adopted=adopted,
+        duration_s=0.0,
+        kept=getattr(target, "kept", None),
+    )
 
 
 def _check_dialect(snapshot: Snapshot, target: Target) -> None:
@@ -110,84 +147,71 @@ def _load(snapshot: Snapshot, loading: Loading, progress: Progress | None) -> in
     return total
 
 
-def _adopt(
-    store: Store,
-    snapshot: Snapshot,
-    source: Callable[[], Source],
-    clock: Clock,
-    token: Callable[[], str],
-    rows: int,
-) -> bool:
-    """Take the lineage over: epoch + 1, in the object first, then in the new database."""
-    opened_source = source()
-    try:
-        opened_source.install()
-        memory = _inherited(opened_source, snapshot, store, rows)
-        mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, token())
-        parts: list[bytes] = []
-        writer = FrameWriter(mark.serial, snapshot.chain, parts.append)
-        writer.frame(SEAL, {"adopted": True}, seal_of(mark, clock.time()))
-        data = b"".join(parts)
-        stat = store.head()
-        if stat is None or stat.mark != snapshot.mark:
-            raise Conflict(
-                f"The backup at {store.name} changed while it was being restored: the old "
-                "controller is still publishing. The restored database is whole, but older than "
-                "the backup. Stop the old controller and restore again with --force."
-            )
-        after = _append(store, data, stat, mark)
-        opened_source.remember(
-            replace(
-                memory,
-                serial=mark.serial,
-                token=mark.token,
-                version=after.version,
-                chain=writer.chain.hex(),
-                tail_bytes=memory.tail_bytes + len(data),
-                state="ok",
-            ),
-            durable=True,
-        )
-    finally:
-        opened_source.close()
-    return True
+def _adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
+    """Say in the object that the lineage goes on elsewhere: epoch + 1. Raises `Conflict`."""
+    before = snapshot.mark
+    mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
+    parts: list[bytes] = []
+    writer = FrameWriter(mark.serial, snapshot.chain, parts.append)
+    writer.frame(SEAL, {"adopted": True}, seal_of(mark, clock.time()))
+    data = b"".join(parts)
+    stat = store.head()
+    if stat is None or stat.mark != before:
+        raise _restless(store)
+    after = _append(store, data, stat, mark)
+    return Memory(
+        lineage=mark.lineage,
+        epoch=mark.epoch,
+        serial=mark.serial,
+        token=mark.token,
+        store=store.name,
+        version=after.version,
+        chain=writer.chain.hex(),
+        base_bytes=snapshot.base_bytes,
+        tail_bytes=snapshot.size_bytes - snapshot.base_bytes + len(data),
+        rows=rows,
+        attributes=snapshot.attributes,
+        state="ok",
+        last_success=snapshot.at,
+    )
 
 
 def _append(store: Store, data: bytes, stat: Stat, mark: Mark) -> Stat:
     try:
         return store.append(data, onto=stat, mark=mark)
-    except BequestError:
+    except (Conflict, Unreachable) as error:
         after = store.head()
         if after is not None and after.mark == mark:
             return after
+        if isinstance(error, Conflict):
+            raise _restless(store) from error
         raise
 
 
-def _inherited(source: Source, snapshot: Snapshot, store: Store, rows: int) -> Memory:
-    with source.cut(Memory()) as cut:
-        position, attributes = cut.position, cut.attributes()
-    mark = snapshot.mark
-    kept: dict[str, Any] = {name: attributes.get(name) for name in attributes}
-    same = kept == snapshot.attributes and _same_tables(source, snapshot)
-    return Memory(
-        lineage=mark.lineage,
-        epoch=mark.epoch + 1,
-        serial=mark.serial,
-        token=mark.token,
-        store=store.name,
-        position=position if same else "",
-        base_bytes=snapshot.base_bytes,
-        tail_bytes=snapshot.size_bytes - snapshot.base_bytes,
-        rows=rows,
-        attributes=snapshot.attributes,
-        last_success=snapshot.at,
+def _restless(store: Store) -> Conflict:
+    return Conflict(
+        f"The backup at {store.name} changes while it is being restored: the old controller is "
+        "still publishing. The target is as it was. Stop the old controller and restore again, or "
+        "take a copy with --no-adopt."
     )
 
 
-def _same_tables(source: Source, snapshot: Snapshot) -> bool:
+def _settle_in(source: Source, snapshot: Snapshot, memory: Memory) -> None:
+    """Install capture in the new database and let it remember its inheritance."""
+    try:
+        source.install()
+        with source.cut(Memory()) as cut:
+            same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
+            position = cut.position if same else ""
+        source.remember(replace(memory, position=position), durable=True)
+    finally:
+        source.close()
+
+
+def _same_tables(cut: Cut, snapshot: Snapshot) -> bool:
     """Whether the tail can go on: the same tables under the same numbers."""
-    with source.cut(Memory()) as cut:
-        found = {table.id: (table.name, table.columns, table.key) for table in cut.catalog().tables}
-    return found == {
-        table.id: (table.name, table.columns, table.key) for table in snapshot.catalog.tables
-    }
+    found, stored = (
+        {table.id: (table.name, table.columns, table.key) for table in catalog.tables}
+        for catalog in (cut.catalog(), snapshot.catalog)
+    )
+    return found == stored

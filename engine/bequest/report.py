@@ -58,7 +58,10 @@ class RestoreReport(Report):
 
 @dataclass(frozen=True)
 class VerifyReport(Report):
-    """``tables`` maps each name to ``{"rows": int, "digest": str}``."""
+    """``tables`` maps each name to ``{"rows": int, "digest": str}``.
+
+    ``pending_mutations`` are in the database's journal and not published yet.
+    """
 
     ok: bool
     serial: int
@@ -66,6 +69,7 @@ class VerifyReport(Report):
     lineage: str
     tables: dict[str, dict[str, Any]]
     differences: tuple[str, ...]
+    pending_mutations: int = 0
     unfinished_bytes: int = 0
 
 

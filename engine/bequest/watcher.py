@@ -48,7 +48,6 @@ class Watcher:
         self._failures = 0
         self._settle = 0
         self.stopped_by: BequestError | None = None
-        self.last_error: BequestError | None = None
 
     def tick(self, *, woken: bool = False) -> float:
         """Do what is due; returns the seconds until the next tick unless a wake-up comes first."""
@@ -61,7 +60,7 @@ class Watcher:
         except BequestError as error:
             return self._failed(error)
         if self._failures:
-            self._failures, self.last_error = 0, None
+            self._failures = 0
             self._listener("recovered", {})
         return self._rest(report, woken)
 
@@ -113,17 +112,11 @@ class Watcher:
 
     def _failed(self, error: BequestError) -> float:
         self._failures += 1
-        self.last_error = error
         name = "failed"
         if isinstance(error, Superseded):
             name, self.stopped_by = "superseded", error
         elif isinstance(error, Refused):
             name = "refused"
-        state = "failing" if name == "failed" else name
-        try:
-            self._publisher.fail(error, state)
-        except BequestError as second:
-            self._listener("failed", {"error": str(second)})
         retry = self._backoff()
         self._listener(name, {"error": str(error), "retry_seconds": retry})
         return REFUSED_SECONDS if name != "failed" else retry

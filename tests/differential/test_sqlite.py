@@ -140,7 +140,8 @@ def statement(draw: st.DrawFn) -> str:
     if kind <= 15:
         column = draw(st.sampled_from(["id", "a", "b", "c", "rowid"]))
         where = draw(st.sampled_from(["a", "b", "id"]))
-        return f"UPDATE {draw(conflict)}{name} SET {column} = {draw(value)} WHERE {where} IS {draw(value)}"
+        change = f"{column} = {draw(value)} WHERE {where} IS {draw(value)}"
+        return f"UPDATE {draw(conflict)}{name} SET {change}"
     if kind == 16:
         return f"UPDATE {draw(conflict)}{name} SET a = a + 1"
     if kind <= 18:
@@ -166,7 +167,8 @@ def statement(draw: st.DrawFn) -> str:
                 "CREATE TABLE later (id INTEGER PRIMARY KEY AUTOINCREMENT, a, b)",
                 "INSERT INTO later (a, b) VALUES (1, 2)",
                 f"CREATE TABLE IF NOT EXISTS {name} (id INTEGER PRIMARY KEY, a, b)",
-                f"CREATE TRIGGER late AFTER INSERT ON {name} BEGIN DELETE FROM {name} WHERE a IS 1; END",
+                f"CREATE TRIGGER late AFTER INSERT ON {name}"
+                f" BEGIN DELETE FROM {name} WHERE a IS 1; END",
                 "DROP TRIGGER IF EXISTS late",
                 "ANALYZE",
             ]

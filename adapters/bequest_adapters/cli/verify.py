@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from bequest import VerifyReport
 
 DIGEST_CHARACTERS: Final = 16
-NOTE: Final = "note: "
-"""A line among the differences that explains them."""
 
 
 @click.command("verify")
@@ -44,7 +42,7 @@ def command(store: str, database: str | None, as_json: bool) -> None:
     else:
         _print(report, compared=database is not None)
     if not report.ok:
-        places = sum(not line.startswith(NOTE) for line in report.differences)
+        places = len(report.differences)
         raise bequest.Different(
             f"The database and the object differ in {number(places, 'place')}. If "
             "the controller is at work, its newest changes may not be published yet: look at "
@@ -62,6 +60,9 @@ def _print(report: VerifyReport, *, compared: bool) -> None:
             "serial": report.serial,
             "epoch": report.epoch,
             "lineage": report.lineage,
+            "waiting": f"{number(report.pending_mutations, 'mutation')} not published yet"
+            if report.pending_mutations
+            else None,
             "unfinished": f"{report.unfinished_bytes} bytes of a publish that did not complete; "
             "they do no harm"
             if report.unfinished_bytes
@@ -77,4 +78,4 @@ def _print(report: VerifyReport, *, compared: bool) -> None:
         ],
     )
     for difference in report.differences:
-        click.echo(difference if difference.startswith(NOTE) else f"differs: {difference}")
+        click.echo(f"differs: {difference}")

@@ -203,7 +203,7 @@ def _compare(folder: Path, old: Path, new: Path, tell: Tell, outcome: Outcome) -
         expected = redone.up_to(outcome.restored)
         outcome.dead_equal = redone.up_to(outcome.committed) == dead
     outcome.equal = restored == expected
-    tell("line", f"{'table':<8} {'rows':>6}   {'restored':<16}   {'done again':<16}")
+    tell("line", f"{'table':<8} {'rows':>6}   {'restored':<16}   done again")
     for name, content in restored.items():
         same = content == expected[name]
         outcome.tables[name] = {"rows": content.rows, "digest": content.digest, "equal": same}

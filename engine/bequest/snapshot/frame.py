@@ -198,11 +198,10 @@ def _escaped(value: Any) -> Any:
             return msgpack.ExtType(RAW_TEXT, value.encode("utf-8", "surrogateescape"))
         return value
     if isinstance(value, list | tuple):
-        items: list[Any] | tuple[Any, ...] = value
-        return [_escaped(item) for item in items]
+        return [_escaped(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        mapping: dict[Any, Any] = value
-        return {_escaped(key): _escaped(item) for key, item in mapping.items()}
+        pairs: list[Any] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
+        return {_escaped(key): _escaped(item) for key, item in pairs}
     return value
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from bequest.errors import Unreachable
 from bequest.model import Memory, Pending, Selection
 from bequest_schema.tables import JOURNAL, MEMORY
 
@@ -89,7 +90,8 @@ class SqliteSource:
 
     def trim(self, position: str) -> None:
         """`Source.trim`."""
-        with self._connections.use() as connection:
+        # A busy database is none of trim's business: the next one removes what this one left.
+        with suppress(Unreachable), self._connections.use() as connection:
             connection.execute("PRAGMA synchronous = NORMAL")
             if _has(connection, JOURNAL):
                 journal.trim(connection, journal.parse(position))

@@ -132,7 +132,7 @@ def named(sql: str) -> frozenset[str]:
 
 def generated_from(sql: str) -> frozenset[str]:
     """The identifiers that the generated columns of a CREATE TABLE are computed from."""
-    return frozenset().union(*(named(group) for group in _groups_after_as(sql)))
+    return frozenset(name for group in _groups_after_as(sql) for name in named(group))
 
 
 def _groups_after_as(sql: str) -> Iterator[str]:

@@ -219,7 +219,20 @@ def _new_value(column: ColumnShape) -> str:
     """NEW's value; REPLACE puts the default where a NOT NULL column is given NULL."""
     new = f"NEW.{identifier(column.name)}"
     default = _default(column)
-    return f"coalesce({new}, {default})" if default else new
+    return f"coalesce({new}, {_converted(column, default)})" if default else new
+
+
+def _converted(column: ColumnShape, default: str) -> str:
+    """The default as the column would keep it: a DEFAULT 1 is '1' in a column of text."""
+    text = default.strip("()'")
+    if column.affinity == "TEXT" and not default.lower().lstrip("(").startswith("x'"):
+        return f"CAST({default} AS TEXT)"
+    if column.affinity in ("INTEGER", "NUMERIC", "REAL") and _NUMBER.fullmatch(text):
+        return f"CAST({default} AS {'REAL' if column.affinity == 'REAL' else 'NUMERIC'})"
+    return default
+
+
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
 def _default(column: ColumnShape) -> str:
