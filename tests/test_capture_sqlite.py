@@ -117,6 +117,21 @@ def test_rows_replaced_through_a_unique_index(
     app.check()
 
 
+@pytest.mark.parametrize("declared", ["TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB"])
+@pytest.mark.parametrize("default", ["1", "'1'", "(1)", "-1.0", "word", "x'31'"])
+def test_a_default_collides_as_its_column_keeps_it(
+    controller: Make, declared: str, default: str
+) -> None:
+    app = controller(
+        f"CREATE TABLE t(id INTEGER PRIMARY KEY, d {declared} NOT NULL DEFAULT {default});"
+        "CREATE UNIQUE INDEX i ON t(coalesce(d, 0))"
+    )
+    for number in (1, 2):
+        app("INSERT OR REPLACE INTO t VALUES (?, NULL)", [number])
+        app.check()
+    assert app("SELECT id FROM t") == [(2,)]
+
+
 def test_conflict_clauses_of_the_table_itself(controller: Make) -> None:
     app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE ON CONFLICT REPLACE, b)")
     app("INSERT INTO t VALUES (1, 'x', 1), (2, 'y', 1)")
