@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from bequest.model import Memory
+from bequest_adapters.databases.sqlite import open_source
 from tests.capture_sqlite import Make, controller
 
 __all__ = ["controller"]
@@ -483,3 +488,21 @@ def test_blocks_are_bounded_in_rows_and_bytes(controller: Make) -> None:
         }
     assert max(sizes["big"]) <= 5
     assert sizes["many"] == [8192, 8192, 3616]
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete", "truncate"])
+def test_a_long_read_of_all_rows_blocks_no_writer(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "controller.db"
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as db:
+        db.execute(f"PRAGMA journal_mode = {mode}")
+        db.execute("CREATE TABLE t (v)")
+        db.execute("INSERT INTO t VALUES ('before')")
+        source = open_source(make_url(f"sqlite:///{path}"))
+        source.install()
+        with source.cut(Memory()) as cut:
+            assert not cut.stale
+            blocks = cut.scan(cut.catalog().tables[0])
+            db.execute("INSERT INTO t VALUES ('meanwhile')")
+            assert [row[1] for block in blocks for row in block] == ["before"]
+            assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+        source.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -51,6 +51,8 @@ from .verify import log as _log
 from .verify import verify as _verify
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from .ports import Source, Store
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "inspect",
     "install",
     "log",
+    "migration",
     "restore",
     "status",
     "uninstall",
@@ -181,6 +184,17 @@ def install(
     """Install or mend capture; True when anything was changed."""
     with closing(_source(database)) as source:
         return source.install(selection_of(include, exclude))
+
+
+def migration(connection: Connection) -> AbstractContextManager[None]:
+    """Lift capture for the controller's own migration, and put it back afterwards.
+
+        with context.begin_transaction(), bequest.migration(connection):   # Alembic's env.py
+            context.run_migrations()
+
+    Does nothing where capture is not installed. The next publish is a rewrite.
+    """
+    return registry.migration(connection)
 
 
 def uninstall(database: Any) -> None:

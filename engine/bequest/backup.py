@@ -168,6 +168,9 @@ class Backup:
             self._event("failed", {"error": str(error)})
 
     def _listen(self) -> None:
+        attend = getattr(self._source, "attend", None)
+        if hasattr(self._database, "url") and attend is not None:
+            self._undo.append(attend(self._database))
         if self._mode != "per-change":
             return
         if hasattr(self._database, "url"):

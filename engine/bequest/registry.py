@@ -7,6 +7,7 @@ names a function that takes the address and returns the port.
 from __future__ import annotations
 
 import importlib
+from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -14,6 +15,7 @@ from .errors import UsageError
 from .ports import Clock, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.engine import URL
 
 STORES: Final = {
@@ -52,6 +54,12 @@ def open_target(database: Any) -> Target:
     """The target at an SQLAlchemy URL, or behind an engine. Raises `UsageError`."""
     url = database_url(database)
     return cast(Target, _database(url, "open_target")(url))
+
+
+def migration(connection: Connection) -> AbstractContextManager[None]:
+    """What lifts capture on this connection's database while it migrates."""
+    lift = _database(connection.engine.url, "migration")
+    return cast("AbstractContextManager[None]", lift(connection))
 
 
 def system_clock() -> Clock:

@@ -122,8 +122,7 @@ def _compare(
     source: Source,
     progress: Progress | None,
 ) -> list[str]:
-    memory = source.recall()
-    with source.cut(memory) as cut:
+    with source.cut(Memory()) as cut:
         catalog = cut.catalog()
         found: dict[str, TableDigest] = {}
         done = 0

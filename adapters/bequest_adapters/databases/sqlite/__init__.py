@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import URL
+from contextlib import AbstractContextManager
+
+from sqlalchemy import URL, Connection
 
 from bequest.ports import Source, Target
 
@@ -16,6 +18,13 @@ def open_source(url: URL, *, journal_limit: int | None = None) -> Source:
     Raises `UsageError` for a database in memory. ``journal_limit`` is in rows.
     """
     return SqliteSource(locate(url), journal_limit=journal_limit)
+
+
+def migration(connection: Connection) -> AbstractContextManager[None]:
+    """Lift capture for a migration of the controller's own; see `lifting`."""
+    from . import lifting
+
+    return lifting.migration(connection)
 
 
 def open_target(url: URL) -> Target:

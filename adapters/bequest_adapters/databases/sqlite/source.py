@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 from bequest.errors import Unreachable
 from bequest.model import Memory, Pending, Selection
 from bequest_schema.tables import JOURNAL, MEMORY
 
-from . import installation, journal, remembering
+from . import installation, journal, lifting, remembering
 from .connection import Connections, Location, translated
+from .copy import copied
 from .cut import SqliteCut
 from .installation import Plan, Record
 from .locks import Locks
@@ -40,6 +41,10 @@ class SqliteSource:
     def wake_paths(self) -> tuple[str, ...]:
         """The file whose changes, and whose log's, are worth a look."""
         return (self._location.path,)
+
+    def attend(self, engine: object) -> Callable[[], None]:
+        """Keep migrations through the controller's engine from failing because of capture."""
+        return lifting.lift_on_alter(engine)
 
     def installed(self) -> bool:
         """`Source.installed`."""
@@ -98,12 +103,23 @@ class SqliteSource:
 
     @contextmanager
     def cut(self, memory: Memory) -> Generator[SqliteCut]:
-        """`Source.cut`: a deferred read transaction. In WAL mode it never disturbs a writer."""
+        """`Source.cut`: a deferred read transaction. In WAL mode it never disturbs a writer.
+
+        In rollback-journal mode it does, so where all rows are to be read (``memory`` has no
+        position) the cut is taken on a copy; the writers wait while the pages are copied.
+        """
         with self._connections.use() as connection:
             connection.execute("BEGIN")
-            found = SqliteCut(connection, self._location, memory, self._sound)
-            self._sound = found.sound
-            yield found
+            if memory.position or _is_wal(connection):
+                yield self._cut_on(connection, memory)
+            else:
+                with copied(connection, self._location) as copy:
+                    yield self._cut_on(copy, memory)
+
+    def _cut_on(self, connection: sqlite3.Connection, memory: Memory) -> SqliteCut:
+        found = SqliteCut(connection, self._location, memory, self._sound)
+        self._sound = found.sound
+        return found
 
     def pending(self, memory: Memory) -> Pending:
         """`Source.pending`; see `journal.pending` for what counts as a transaction."""
@@ -116,6 +132,11 @@ class SqliteSource:
         """`Source.close`."""
         self._locks.release()
         self._connections.close()
+
+
+def _is_wal(connection: sqlite3.Connection) -> bool:
+    (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
+    return bool(mode == "wal")
 
 
 def _has(connection: sqlite3.Connection, table: str) -> bool:

@@ -1,0 +1,43 @@
+"""A private copy of a database at one moment, so that reading it long disturbs nobody."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+from .connection import Location
+
+
+@contextmanager
+def copied(connection: sqlite3.Connection, location: Location) -> Generator[sqlite3.Connection]:
+    """Copy what ``connection`` sees in its read transaction, end that, and read the copy.
+
+    The copy lies beside the database, readable by its owner only, and has no name as soon as it is
+    open: nothing is left of it, however the process ends.
+    """
+    folder, name = os.path.split(location.path)
+    handle, path = tempfile.mkstemp(prefix=f".{name}-bequest-", dir=folder)
+    os.close(handle)
+    copy = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        copy.execute("PRAGMA synchronous = OFF")
+        copy.execute("PRAGMA journal_mode = OFF")
+        (version,) = connection.execute("PRAGMA main.schema_version").fetchone()
+        connection.backup(copy)
+        connection.execute("ROLLBACK")
+        # A backup counts as a change of schema; the copy must not look like one.
+        copy.execute(f"PRAGMA main.schema_version = {version}")
+        _forget(path)
+        copy.execute("BEGIN")
+        yield copy
+    finally:
+        copy.close()
+        _forget(path)
+
+
+def _forget(path: str) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        os.unlink(path)

@@ -1,0 +1,130 @@
+"""How the Azure SDK is set up: where the account is, which credentials, one attempt per call."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from bequest.errors import UsageError
+
+from .address import Address
+from .azure_errors import sdk
+
+CONNECT_TIMEOUT_SECONDS: Final = 5
+READ_TIMEOUT_SECONDS: Final = 30
+
+Client: TypeAlias = Any
+"""A client of the SDK for one blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class AzureSettings:
+    """Where the account is and what opens it. Without a secret, the machine's identity does."""
+
+    account: str = ""
+    endpoint: str = ""
+    ca_bundle: str = ""
+    proxy: str = ""
+    connection_string: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    sas_token: str = field(default="", repr=False)
+
+
+def settings(address: Address, environment: Mapping[str, str] = os.environ) -> AzureSettings:
+    """The settings an address asks for, with the environment's secrets. Raises `UsageError`.
+
+    ``endpoint`` and ``account`` win over ``AZURE_STORAGE_CONNECTION_STRING``, and that wins over
+    ``AZURE_STORAGE_ACCOUNT``: what the operator wrote down decides where the backup goes.
+    """
+    endpoint = address.options.get("endpoint", "").rstrip("/")
+    account = address.options.get("account", "") or (_account_in(endpoint) if endpoint else "")
+    connection_string = environment.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    if endpoint or (account and account != _account_of(connection_string)):
+        connection_string = ""
+    if not connection_string:
+        account = account or environment.get("AZURE_STORAGE_ACCOUNT", "")
+    if not (account or endpoint or connection_string):
+        raise UsageError(
+            "An Azure store's address does not say which account, so nothing can be published or "
+            "read. Add ?account=NAME, or set AZURE_STORAGE_ACCOUNT."
+        )
+    return AzureSettings(
+        account,
+        endpoint,
+        address.options.get("ca_bundle", ""),
+        address.options.get("proxy", ""),
+        connection_string,
+        environment.get("AZURE_STORAGE_KEY", ""),
+        environment.get("AZURE_STORAGE_SAS_TOKEN", ""),
+    )
+
+
+def connect(settings: AzureSettings, container: str, blob: str) -> Client:
+    """A client for one blob. Sends nothing. Raises `UsageError` without the extra."""
+    blobs = sdk("azure.storage.blob")
+    _hush()
+    options = {
+        "container_name": container,
+        "blob_name": blob,
+        "retry_total": 0,
+        "connection_timeout": CONNECT_TIMEOUT_SECONDS,
+        "read_timeout": READ_TIMEOUT_SECONDS,
+        "connection_verify": settings.ca_bundle or True,
+        "proxies": {scheme: settings.proxy for scheme in ("http", "https") if settings.proxy},
+    }
+    try:
+        if settings.connection_string:
+            return blobs.BlobClient.from_connection_string(settings.connection_string, **options)
+        url = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
+        return blobs.BlobClient(url, credential=_credential(settings), **options)
+    except ValueError as error:
+        # Its text may repeat a part of the connection string.
+        raise UsageError(
+            "The Azure SDK cannot use the store's address or credentials as they are. Nothing can "
+            "be published or read until the address, AZURE_STORAGE_CONNECTION_STRING or "
+            "AZURE_STORAGE_KEY is corrected."
+        ) from error
+
+
+def _credential(settings: AzureSettings) -> object:
+    credentials = sdk("azure.core.credentials")
+    if settings.key:
+        return credentials.AzureNamedKeyCredential(settings.account, settings.key)
+    if settings.sas_token:
+        return credentials.AzureSasCredential(settings.sas_token)
+    if settings.endpoint.startswith("http://"):
+        raise UsageError(
+            "An Azure endpoint without TLS takes no identity's token, so nothing can be published "
+            "or read. Set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, or use https."
+        )
+    return sdk("azure.identity").DefaultAzureCredential()
+
+
+def _account_in(endpoint: str) -> str:
+    """The account that an endpoint names: first label of its host, or its path (an emulator)."""
+    parts = urlsplit(endpoint)
+    wrong = parts.scheme not in ("http", "https") or not parts.hostname
+    if wrong or "@" in parts.netloc or parts.query:
+        raise UsageError(
+            "The Azure option endpoint must be like https://account.blob.core.windows.net, without "
+            "a key or signature: credentials come from the environment."
+        )
+    return parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
+
+
+def _account_of(connection_string: str) -> str:
+    pairs = (pair.partition("=") for pair in connection_string.split(";"))
+    found = {name.strip().lower(): value for name, _, value in pairs}
+    endpoint = found.get("blobendpoint", "").partition("?")[0].rstrip("/")
+    return found.get("accountname", "") or (_account_in(endpoint) if endpoint else "")
+
+
+def _hush() -> None:
+    """Keep urllib3's debug lines, which show a SAS whole, out of a controller's debug log."""
+    logger = logging.getLogger("urllib3.connectionpool")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)

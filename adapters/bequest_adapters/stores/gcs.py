@@ -1,0 +1,315 @@
+"""The object in Google Cloud Storage.
+
+A small object is replaced whole by one conditional upload. A large one is appended to without
+sending it again: the new data goes to a temporary object, which the store composes with the present
+one onto its name.
+
+Invariants:
+
+* Every write bears ifGenerationMatch (0 to create) at the request that makes it visible; compose
+  also names the generation of its source. A generation never comes back.
+* An object that was composed, or will be, has a *floor* preamble, because its first bytes are never
+  sent again; one sent whole has an *exact* one.
+* A temporary object is named ``<object>.bequest-<random>`` and deleted by the append that made it.
+  What a dead publisher left is deleted by the next rewrite, once it is an hour old by the
+  server's own clock.
+* Each call is one attempt; `retrying` is the loop. One chunk of a rewrite is in memory.
+
+Google takes about one update per second of one object, and answers 429 beyond that: `Throttled`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, BinaryIO, Final, cast
+
+from bequest.errors import BequestError, Conflict, SnapshotMissing, UsageError
+from bequest.model import Mark, Stat
+from bequest.snapshot.frame import PREAMBLE_BYTES
+
+from .address import parse
+from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
+from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
+from .gcs_errors import calling, conflict, no_bucket, sdk
+from .marks import from_metadata, to_metadata
+from .ranged import ranged
+
+COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
+"""From this size on, objects are composed."""
+CHUNK_BYTES: Final = 8 * 1024 * 1024
+"""Of a resumable upload; a multiple of 256 KiB."""
+LEFTOVER_AGE: Final = timedelta(hours=1)
+CONTENT_TYPE: Final = "application/octet-stream"
+
+OPTIONS: Final = frozenset({"endpoint", "compose_threshold"})
+
+
+def open_store(url: str) -> GcsStore:
+    """The store at ``gs://bucket/object?option=value``. Raises `UsageError`. Sends nothing yet."""
+    address = parse(url, OPTIONS)
+    key = address.path.removeprefix("/")
+    if not address.host or not key or key.endswith("/"):
+        raise UsageError(
+            "A Google Cloud store's address needs a bucket and the name of one object, "
+            "as in gs://bucket/folder/name."
+        )
+    threshold_bytes = address.integer("compose_threshold", COMPOSE_THRESHOLD_BYTES, least=1)
+    return GcsStore(address.host, key, endpoint(address), threshold_bytes=threshold_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The version written last: its bytes when it was sent whole, ``None`` when composable."""
+
+    version: str
+    data: bytes | None
+
+
+class GcsStore:
+    """See the module; the contract is `bequest.ports.Store`."""
+
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        endpoint: str = "",
+        *,
+        threshold_bytes: int = COMPOSE_THRESHOLD_BYTES,
+        leftover_age: timedelta = LEFTOVER_AGE,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._bucket_name = bucket
+        self._key = key
+        self._endpoint = endpoint
+        self._threshold_bytes = threshold_bytes
+        self._leftover_age = leftover_age
+        self._sleep = sleep
+        self._lazy_client: Client | None = None
+        self._client_lock = threading.Lock()
+        self._known: _Known | None = None
+        self._bucket_seen = False
+
+    @property
+    def name(self) -> str:
+        address = f"gs://{self._bucket_name}/{self._key}"
+        return f"{address}?endpoint={self._endpoint}" if self._endpoint else address
+
+    def head(self) -> Stat | None:
+        try:
+            return self._stat()
+        except SnapshotMissing:
+            return None
+
+    @contextmanager
+    def read(self) -> Generator[BinaryIO, None, None]:
+        with self._from(self._stat(), writing=False) as stream:
+            yield stream
+
+    def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
+        size_bytes = onto.size_bytes + len(data)
+        if size_bytes < self._threshold_bytes:
+            return self._put(pinned(self._small(onto) + data, floor=False), onto, mark)
+        if self._composable(onto):
+            return self._compose(data, onto, mark)
+        # The object was sent whole so far: once more, from now on to be composed.
+        with self._from(onto) as stream:
+            return self._upload(Chained(stream, onto.size_bytes, data), size_bytes, onto, mark)
+
+    def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
+        if size_bytes < self._threshold_bytes:
+            stat = self._put(pinned(exactly(body, size_bytes), floor=False), onto, mark)
+        else:
+            stat = self._upload(body, size_bytes, onto, mark)
+        self._sweep()
+        return stat
+
+    def close(self) -> None:
+        if self._lazy_client is not None:
+            self._lazy_client.close()
+            self._lazy_client = None
+        self._known = None
+
+    @property
+    def _client(self) -> Client:
+        with self._client_lock:
+            if self._lazy_client is None:
+                self._lazy_client = connect(self._endpoint)
+            return self._lazy_client
+
+    def _blob(self, key: str, **facts: Any) -> Any:
+        return self._client.bucket(self._bucket_name).blob(key, **facts)
+
+    # Reading
+
+    def _stat(self) -> Stat:
+        try:
+            with calling(self.name):
+                blob = self._blob(self._key)
+                blob.reload(timeout=TIMEOUT_SECONDS, retry=None)
+        except SnapshotMissing:
+            self._seek_bucket()
+            raise
+        return Stat(str(blob.generation), int(blob.size), from_metadata(blob.metadata))
+
+    def _from(self, stat: Stat, *, writing: bool = True) -> BinaryIO:
+        generation = self._generation(stat)
+
+        def fetch(start: int, length: int) -> bytes:
+            with calling(self.name, writing=True):
+                data = self._blob(self._key, generation=generation).download_as_bytes(
+                    start=start,
+                    end=start + length - 1,
+                    raw_download=True,
+                    timeout=TIMEOUT_SECONDS,
+                    retry=None,
+                    checksum=None,
+                )
+            return cast(bytes, data)
+
+        return ranged(fetch, 0, stat.size_bytes, self.name, self._sleep, writing=writing)
+
+    def _small(self, onto: Stat) -> bytes:
+        known = self._known
+        if known is not None and known.version == onto.version and known.data is not None:
+            return known.data
+        with self._from(onto) as stream:
+            return exactly(stream, onto.size_bytes)
+
+    def _composable(self, onto: Stat) -> bool:
+        """Whether bytes behind the object's present end will be read as part of it."""
+        known = self._known
+        if known is not None and known.version == onto.version:
+            return known.data is None
+        with self._from(Stat(onto.version, PREAMBLE_BYTES, None)) as stream:
+            found = preamble_of(stream.read())
+        return found is None or found.floor
+
+    def _seek_bucket(self) -> None:
+        """Tell a missing object from a missing bucket. Once."""
+        if self._bucket_seen:
+            return
+        try:
+            with calling(self.name):
+                list(self._listed(self._key, most=1))
+        except SnapshotMissing as error:
+            raise no_bucket(self.name) from error
+        self._bucket_seen = True
+
+    def _listed(self, prefix: str, most: int | None = None) -> Any:
+        return self._client.list_blobs(
+            self._bucket_name,
+            prefix=prefix,
+            max_results=most,
+            timeout=TIMEOUT_SECONDS,
+            retry=None,
+        )
+
+    def _generation(self, onto: Stat | None) -> int:
+        if onto is None:
+            return 0
+        if not (onto.version.isascii() and onto.version.isdecimal()):
+            raise conflict(self.name)
+        return int(onto.version)
+
+    # Writing
+
+    def _put(self, data: bytes, onto: Stat | None, mark: Mark) -> Stat:
+        with self._writing():
+            blob = self._marked(mark)
+            blob.upload_from_string(
+                data,
+                CONTENT_TYPE,
+                if_generation_match=self._generation(onto),
+                timeout=TIMEOUT_SECONDS,
+                retry=None,
+            )
+        return self._written(blob, mark, len(data), data)
+
+    def _upload(self, body: Readable, size_bytes: int, onto: Stat | None, mark: Mark) -> Stat:
+        with self._writing():
+            blob = self._marked(mark)
+            blob.chunk_size = CHUNK_BYTES
+            blob.upload_from_file(
+                Floored(body, size_bytes),
+                size=size_bytes,
+                content_type=CONTENT_TYPE,
+                if_generation_match=self._generation(onto),
+                timeout=TIMEOUT_SECONDS,
+                retry=None,
+            )
+        return self._written(blob, mark, size_bytes, None)
+
+    def _compose(self, data: bytes, onto: Stat, mark: Mark) -> Stat:
+        generation = self._generation(onto)
+        with self._temporary(data) as added, self._writing():
+            blob = self._marked(mark)
+            blob.content_type = CONTENT_TYPE
+            blob.compose(
+                [self._blob(self._key, generation=generation), added],
+                if_generation_match=generation,
+                if_source_generation_match=[generation, None],
+                timeout=TIMEOUT_SECONDS,
+                retry=None,
+            )
+        return self._written(blob, mark, onto.size_bytes + len(data), None)
+
+    @contextmanager
+    def _temporary(self, data: bytes) -> Generator[Any, None, None]:
+        blob = self._blob(f"{self._key}.bequest-{uuid.uuid4().hex}")
+        try:
+            with self._writing():
+                blob.upload_from_string(
+                    data,
+                    CONTENT_TYPE,
+                    if_generation_match=0,
+                    timeout=TIMEOUT_SECONDS,
+                    retry=None,
+                )
+            yield blob
+        finally:
+            self._delete(blob)
+
+    def _delete(self, blob: Any) -> None:
+        """Failing at it costs only storage, until the next rewrite sweeps."""
+        with suppress(BequestError), calling(self.name):
+            blob.delete(timeout=TIMEOUT_SECONDS, retry=None)
+
+    def _sweep(self) -> None:
+        """Delete what appends of dead publishers left."""
+        ours = re.compile(re.escape(f"{self._key}.bequest-") + "[0-9a-f]{32}")
+        with suppress(BequestError), calling(self.name):
+            found = self._listed(f"{self._key}.bequest-")
+            leftovers = [blob for blob in found if ours.fullmatch(blob.name)]
+            if not leftovers:
+                return
+            now = self._blob(self._key)
+            now.reload(timeout=TIMEOUT_SECONDS, retry=None)
+            for blob in leftovers:
+                if now.time_created - blob.time_created >= self._leftover_age:
+                    self._delete(blob)
+
+    @contextmanager
+    def _writing(self) -> Generator[None, None, None]:
+        try:
+            with calling(self.name, writing=True):
+                yield
+        except Conflict as error:
+            if isinstance(error.__cause__, sdk("google.api_core.exceptions").NotFound):
+                self._seek_bucket()
+            raise
+
+    def _marked(self, mark: Mark) -> Any:
+        blob = self._blob(self._key)
+        blob.metadata = to_metadata(mark)
+        return blob
+
+    def _written(self, blob: Any, mark: Mark, size_bytes: int, data: bytes | None) -> Stat:
+        self._known = _Known(str(blob.generation), data)
+        return Stat(str(blob.generation), size_bytes, mark)

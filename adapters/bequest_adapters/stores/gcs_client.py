@@ -1,0 +1,56 @@
+"""How the Google SDK is set up: where it sends to, and with which credentials."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from bequest.errors import UsageError
+
+from .address import Address
+from .gcs_errors import sdk
+
+TIMEOUT_SECONDS: Final = (5, 60)
+"""To connect, and between two bytes of an answer."""
+_SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_write"
+
+Client: TypeAlias = Any
+"""A client of the SDK."""
+
+
+def endpoint(address: Address, environment: Mapping[str, str] = os.environ) -> str:
+    """Where an address sends to; empty means Google. Raises `UsageError`."""
+    found = address.options.get("endpoint", "") or environment.get("STORAGE_EMULATOR_HOST", "")
+    if not found:
+        return ""
+    if "://" not in found:
+        found = f"http://{found}"
+    parts = urlsplit(found)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise UsageError(
+            "The Google Cloud option endpoint must be like https://host:port, without a name or "
+            "password: credentials come from Application Default Credentials."
+        )
+    return found.rstrip("/")
+
+
+def connect(endpoint: str) -> Client:
+    """A client. May ask for credentials over the network, so call it inside `calling`.
+
+    An endpoint without TLS is an emulator: no credential is ever sent there.
+    """
+    storage = sdk("google.cloud.storage")
+    credentials: object
+    project = None
+    if endpoint.startswith("http://"):
+        credentials = sdk("google.auth.credentials").AnonymousCredentials()
+    else:
+        credentials, project = sdk("google.auth").default(scopes=[_SCOPE])
+    return storage.Client(
+        # Needed for making buckets only, but the SDK refuses to go without.
+        project=project or "unused",
+        credentials=credentials,
+        client_options={"api_endpoint": endpoint} if endpoint else None,
+    )
