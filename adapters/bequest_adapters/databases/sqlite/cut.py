@@ -126,6 +126,8 @@ class SqliteCut:
 
     def _pragma(self, name: str) -> Value:
         (value,) = self._connection.execute(f"PRAGMA main.{name}").fetchone()
+        if name == "journal_mode" and value != "wal":  # only WAL belongs to the file
+            return "delete"
         return value if isinstance(value, int) else str(value)
 
     def _newest(self) -> str:
