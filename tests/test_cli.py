@@ -401,13 +401,13 @@ class TestWhereOptionsComeFrom:
         calls = library("status", STATUS)
         (tmp_path / "bequest.toml").write_text('database = "postgresql://u:from-file@h/d"')
         assert run("status")[0] == 0
-        assert calls.positional == ("postgresql://u:from-file@h/d",)
+        assert calls.positional == ("postgresql://u:from-file@h/d", None)
         monkeypatch.setenv("BEQUEST_DATABASE", "postgresql://u:from-variable@h/d")
         assert run("status")[0] == 0
-        assert calls.positional == ("postgresql://u:from-variable@h/d",)
+        assert calls.positional == ("postgresql://u:from-variable@h/d", None)
         monkeypatch.setenv("PASSWORD", "s@cret")
         assert run("status", "--database", "postgresql://u:${PASSWORD}@h/d")[0] == 0
-        assert calls.positional == ("postgresql://u:s%40cret@h/d",)
+        assert calls.positional == ("postgresql://u:s%40cret@h/d", None)
 
     def test_a_store_with_credentials_is_refused_from_the_file_too(
         self, run: Run, tmp_path: Path

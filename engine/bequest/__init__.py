@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from . import registry
-from .backup import Backup, read_status, selection_of
+from .backup import Backup, ask, read_status, selection_of
 from .compactor import Limits
 from .errors import (
     AccessError,
@@ -172,10 +172,17 @@ def log(store: str | Store) -> Iterator[LogEntry]:
         yield from _log(opened)
 
 
-def status(database: Any) -> Status:
-    """How a controller's backup stands, from its database alone."""
+def status(database: Any, store: str | Store | None = None) -> Status:
+    """How a controller's backup stands, from its database alone; nothing is written.
+
+    With ``store`` the object is asked too, whether it is still this database's to write.
+    """
     with closing(_source(database)) as source:
-        return read_status(source, registry.system_clock())
+        if store is None:
+            return read_status(source, registry.system_clock())
+        with closing(registry.open_store(store)) as opened:
+            error = ask(opened, source.recall())
+        return read_status(source, registry.system_clock(), error)
 
 
 def install(

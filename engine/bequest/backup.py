@@ -12,9 +12,10 @@ from typing import Any, Literal, Self
 from . import registry
 from .compactor import Limits
 from .errors import AccessError, BequestError, Refused, UsageError
-from .model import Selection
+from .fence import judge
+from .model import Memory, Selection
 from .ports import Clock, Source, Store
-from .publisher import Publisher
+from .publisher import Publisher, state_of
 from .report import PublishReport, Status, iso
 from .verify import pending_status
 from .watcher import Watcher
@@ -226,13 +227,20 @@ def selection_of(include: Sequence[str] | None, exclude: Sequence[str] | None) -
     return Selection(tuple(include or ("*",)), tuple(exclude or ()))
 
 
+def ask(store: Store, memory: Memory) -> BequestError | None:
+    """What would keep a publish from ``store`` now; ``None`` when nothing would."""
+    try:
+        judge(memory, store.head(), store.name)
+    except BequestError as error:
+        return error
+    return None
+
+
 def read_status(source: Source, clock: Clock, error: BequestError | None = None) -> Status:
     """A controller's status, from its database alone."""
     memory = source.recall()
     transactions, mutations, seconds = pending_status(source, memory, clock.time())
-    state = memory.state or "ok"
-    if error is not None and state == "ok":
-        state = "failing"
+    state = state_of(error) if error is not None else memory.state or "ok"
     if state == "ok" and ((mutations and memory.mode != "schedule") or not memory.serial):
         state = "behind"
     last = memory.last_success

@@ -125,7 +125,7 @@ class Publisher:
         except BequestError as error:
             with suppress(BequestError):
                 memory = self._source.recall()
-                failed = replace(memory, state=_state(error), last_error=str(error))
+                failed = replace(memory, state=state_of(error), last_error=str(error))
                 failed = replace(failed, mode=self._mode or memory.mode)
                 if failed != memory:
                     self._source.remember(failed, durable=False)
@@ -374,7 +374,8 @@ class Publisher:
         return memory
 
 
-def _state(error: BequestError) -> str:
+def state_of(error: BequestError) -> str:
+    """The state that a failed publish leaves behind: failing, refused or superseded."""
     if isinstance(error, Superseded):
         return "superseded"
     return "refused" if isinstance(error, Refused) else "failing"

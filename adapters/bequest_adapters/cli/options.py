@@ -67,7 +67,8 @@ def _database(context: click.Context, parameter: click.Parameter, value: str | N
     return config.expand_database(value)
 
 
-def _store(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def checked_store(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Expand a store's address. Raises `UsageError` for one that bears a credential."""
     if value is None:
         return None
     config.check_store(value)
@@ -118,14 +119,14 @@ def store_option(*, required: bool = True) -> Callable[[F], F]:
         metavar="URL",
         required=required,
         envvar="BEQUEST_STORE",
-        callback=_store,
+        callback=checked_store,
         help="Where the object lives: s3://bucket/name, file:///path/name or a plain path.  "
         "[variable: BEQUEST_STORE]",
     )
 
 
 store_argument = click.argument(
-    "store", metavar="STORE", required=True, envvar="BEQUEST_STORE", callback=_store
+    "store", metavar="STORE", required=True, envvar="BEQUEST_STORE", callback=checked_store
 )
 
 

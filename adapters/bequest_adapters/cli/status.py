@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import config_option, database_option, json_option
+from .options import checked_store, config_option, database_option, json_option
 from .output import number, print_facts, print_json, seconds
 
 STATES = {
@@ -21,12 +21,20 @@ STATES = {
 
 @click.command("status")
 @database_option()
+@click.option(
+    "--store",
+    "asked",  # under a name of its own: a store in the configuration is not asked unbidden
+    metavar="URL",
+    callback=checked_store,
+    help="Also ask this object whether it is still this database's to write.",
+)
 @json_option
 @config_option
-def command(database: str, as_json: bool) -> None:
+def command(database: str, asked: str | None, as_json: bool) -> None:
     """Show how a controller's backup stands, and what is not in the store yet.
 
-    Reads the controller's database only, so it answers also while the store is away. The exit code
+    Reads the controller's database only, so it answers also while the store is away. With --store
+    it also asks whether the object is still this database's to write. Writes nothing. The exit code
     is 0 whenever it could tell, whatever the state: to watch it, use --json and look at `state` and
     `pending_seconds`.
 
@@ -36,7 +44,7 @@ def command(database: str, as_json: bool) -> None:
     """
     import bequest
 
-    report = dict(bequest.status(database))
+    report = dict(bequest.status(database, asked))
     if as_json:
         print_json(report)
     else:
