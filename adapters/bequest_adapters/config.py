@@ -176,9 +176,8 @@ def _checked(path: Path, key: str, name: str, value: Any) -> Any:
 
 def _fits(kind: str, value: Any) -> bool:
     if kind is TEXTS:
-        return isinstance(value, list) and all(
-            isinstance(item, str) for item in cast("list[Any]", value)
-        )
+        items: Any = value
+        return isinstance(value, list) and all(isinstance(item, str) for item in items)
     if kind is SECONDS:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, bool if kind is FLAG else str)
