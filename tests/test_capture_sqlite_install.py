@@ -251,6 +251,10 @@ def test_memory_is_kept_whole(controller: Make) -> None:
 
 def test_pending_counts_what_is_not_published(controller: Make) -> None:
     app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    never = app.source.pending(Memory())
+    assert (never.transactions, never.mutations) == (1, 0), "all that was there is waiting"
+    assert never.since is not None
+    app.check()
     assert app.source.pending(app.memory) == Pending(0, 0, None)
     app("INSERT INTO t VALUES (1), (2)")
     found = app.source.pending(app.memory)

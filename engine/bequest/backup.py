@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from . import registry
 from .compactor import Limits
@@ -22,6 +22,7 @@ from .watcher import Watcher
 
 logger = logging.getLogger("bequest")
 Mode = Literal["per-change", "schedule"]
+LOUD: Final = frozenset({"failed", "refused", "superseded", "vanished"})
 
 
 class Backup:
@@ -199,18 +200,18 @@ class Backup:
                 self._wake.wait(wait)
 
     def _last_publish(self, deadline: float) -> bool:
-        if isinstance(self._publisher.last_error, Refused):
+        if isinstance(self._publisher.last_error, Refused) or not self._ready:
             return False
         try:
-            if self._mode == "per-change" and self._ready:
+            if self._mode == "per-change":
                 self.flush(max(0.0, deadline - time.monotonic()))
         except BequestError as error:
             self._event("failed", {"error": str(error)})
             return False
-        return True
+        return self._publisher.last_error is None
 
     def _event(self, name: str, facts: dict[str, Any]) -> None:
-        level = logging.WARNING if name in ("failed", "refused", "superseded") else logging.INFO
+        level = logging.WARNING if name in LOUD else logging.INFO
         logger.log(level, "%s %s", name, facts.get("error") or facts)
         if self._on_event is None:
             return

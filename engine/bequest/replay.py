@@ -64,7 +64,8 @@ def restore(
             _check_dialect(snapshot, target)
             target.check(force=force)
             if dry_run:
-                report = _report(snapshot, target, 0, adopted=False)
+                rows = sum(len(block) for _, block in snapshot.rows())
+                report = _report(snapshot, target, rows, adopted=False)
                 return replace(report, verified=False, dry_run=True)
             try:
                 report = _replay(store, snapshot, target, clock, adoption, force, progress)
@@ -108,6 +109,7 @@ def _report(snapshot: Snapshot, target: Target, rows: int, *, adopted: bool) -> 
         adopted=adopted,
         duration_s=0.0,
         kept=getattr(target, "kept", None),
+        not_covered=snapshot.catalog.not_covered,
     )
 
 

@@ -54,6 +54,7 @@ class RestoreReport(Report):
     duration_s: float
     kept: str | None = None
     dry_run: bool = False
+    not_covered: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class VerifyReport(Report):
     differences: tuple[str, ...]
     pending_mutations: int = 0
     unfinished_bytes: int = 0
+    not_covered: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def verify(store: Store, source: Source | None, progress: Progress | None = None
             differences=tuple(differences),
             pending_mutations=waiting,
             unfinished_bytes=snapshot.unfinished_bytes,
+            not_covered=snapshot.catalog.not_covered,
         )
 
 

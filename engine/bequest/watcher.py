@@ -46,6 +46,7 @@ class Watcher:
         self._due: float | None = None
         self._started = False
         self._failures = 0
+        self._retry_at = float("-inf")
         self._settle = 0
         self.stopped_by: BequestError | None = None
 
@@ -53,6 +54,9 @@ class Watcher:
         """Do what is due; returns the seconds until the next tick unless a wake-up comes first."""
         if self.stopped_by is not None:
             return REFUSED_SECONDS
+        # Whoever wakes, a store that failed is left alone until its time has come.
+        if (left := self._retry_at - self._clock.monotonic()) > 0:
+            return left
         try:
             if not self._lead():
                 return FOLLOW_SECONDS
@@ -91,6 +95,9 @@ class Watcher:
         report = self._publisher.publish(rewrite=memory_tail)
         if due:
             self._due = self._schedule.next_after(now)
+        if report.action == "create" and report.serial > 1:
+            why = "the object that was published before was gone; a new one was made"
+            self._listener("vanished", {"error": why, "serial": report.serial})
         if report.action != "unchanged" or (due and self._mode == "schedule"):
             self._listener("published", dict(report))
         return report
@@ -117,9 +124,10 @@ class Watcher:
             name, self.stopped_by = "superseded", error
         elif isinstance(error, Refused):
             name = "refused"
-        retry = self._backoff()
+        retry = self._backoff() if name == "failed" else REFUSED_SECONDS
+        self._retry_at = self._clock.monotonic() + retry
         self._listener(name, {"error": str(error), "retry_seconds": retry})
-        return REFUSED_SECONDS if name != "failed" else retry
+        return retry
 
     def _backoff(self) -> float:
         limits = self._limits

@@ -163,6 +163,36 @@ def test_a_missing_store_is_loud_and_never_the_controllers_problem(
     assert bequest.verify(store, engine).ok
 
 
+def test_stop_never_says_stored_when_nothing_was(engine: Engine, store: str) -> None:
+    add(engine, "one")
+    with engine.connect() as blocker:
+        blocker.exec_driver_sql("BEGIN EXCLUSIVE")
+        backup = bequest.Backup(engine.url, store)
+        backup.start()
+        assert not backup.stop(timeout=0.5)
+    assert not Path(store).exists()
+    assert bequest.status(engine).state == "behind"
+
+
+def test_an_object_that_vanished_is_made_again_and_said_so(engine: Engine, store: str) -> None:
+    bequest.backup(engine, store)
+    Path(store).unlink()
+    events = Events()
+    with bequest.Backup(engine, store, on_event=events):
+        events.wait("vanished")
+    assert bequest.verify(store, engine).ok
+
+
+def test_a_database_never_published_is_waiting_since_its_installation(engine: Engine) -> None:
+    add(engine, "one")
+    bequest.install(engine)
+    status = bequest.status(engine)
+    assert status.state == "behind"
+    assert status.pending_transactions == 1
+    assert status.pending_seconds >= 0
+    assert status.last_success is None
+
+
 def test_a_callback_that_raises_disturbs_nothing(engine: Engine, store: str) -> None:
     def broken(name: str, facts: dict[str, Any]) -> None:
         raise RuntimeError("the callback is broken")

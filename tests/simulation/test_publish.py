@@ -338,6 +338,20 @@ def test_an_outage_is_loud_backs_off_and_heals_by_itself() -> None:
     assert state_of(bucket.body) == {1: "9"}
 
 
+def test_wake_ups_do_not_hurry_a_store_that_failed() -> None:
+    database, bucket = Database(), Bucket()
+    watch, events, clock = watcher(database, bucket, "per-change")
+    watch._publisher._store.fault = lambda _: "request"
+    watch.tick()
+    for _ in range(100):
+        clock.now += 0.001
+        assert 0 < watch.tick(woken=True) < 1
+    assert events.count("failed") == 1
+    clock.now += 1
+    watch.tick()
+    assert events.count("failed") == 2
+
+
 def test_a_follower_takes_over_when_the_leader_is_gone() -> None:
     database, bucket = Database(), Bucket()
     watch, events, _ = watcher(database, bucket, "per-change")

@@ -490,3 +490,10 @@ def test_a_body_that_is_too_short_is_not_published(store: S3Store) -> None:
         with pytest.raises(UsageError):
             store.rewrite(io.BytesIO(b"short"), size_bytes, onto=None, mark=sample().mark)
         assert store.head() is None
+
+
+def test_an_endpoint_that_does_not_answer_is_unreachable() -> None:
+    store = open_store("s3://bucket/key?endpoint=http://127.0.0.1:9&region=us-east-1")
+    with pytest.raises(Unreachable, match="could not be reached"):
+        store.head()
+    store.close()

@@ -16,7 +16,7 @@ from .options import (
     settings,
     store_option,
 )
-from .output import number, print_facts, print_json, seconds, size
+from .output import number, print_facts, print_json, print_not_covered, seconds, size
 from .progress import progress
 
 ACTIONS = {
@@ -89,5 +89,4 @@ def print_publish(report: dict[str, Any]) -> None:
             "lineage": report["lineage"],
         }
     )
-    for name, reason in report["not_covered"]:
-        click.echo(f"not covered: {name} ({reason})", err=True)
+    print_not_covered(report["not_covered"], err=True)

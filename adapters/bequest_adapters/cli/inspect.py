@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .options import config_option, json_option, store_argument
-from .output import number, print_facts, print_json, print_table, size
+from .output import number, print_facts, print_json, print_not_covered, print_table, size
 
 PLURALS = {"index": "indexes"}
 
@@ -66,5 +66,4 @@ def _print(report: dict[str, Any]) -> None:
             for name, table in report["tables"].items()
         ],
     )
-    for name, reason in report["not_covered"]:
-        click.echo(f"not covered: {name} ({reason})")
+    print_not_covered(report["not_covered"])

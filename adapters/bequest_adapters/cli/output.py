@@ -68,6 +68,12 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], indent:
         click.echo(indent + line.rstrip())
 
 
+def print_not_covered(pairs: Iterable[tuple[str, str]], *, err: bool = False) -> None:
+    """One line for each thing that the object does not hold."""
+    for name, reason in pairs:
+        click.echo(f"not covered: {name} ({reason})", err=err)
+
+
 def size(size_bytes: int) -> str:
     """``1.5 MB``: powers of 1000, as clouds bill them."""
     if size_bytes < 1000:

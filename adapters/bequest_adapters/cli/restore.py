@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .options import config_option, database_option, json_option, store_argument
-from .output import number, print_facts, print_json, seconds
+from .output import number, print_facts, print_json, print_not_covered, seconds
 from .progress import progress
 
 
@@ -64,6 +64,7 @@ def command(
             "took": seconds(report.duration_s),
         }
     )
+    print_not_covered(report.not_covered)
 
 
 def _adopted(adopted: bool, dry_run: bool) -> str | None:

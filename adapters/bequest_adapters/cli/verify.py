@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .options import config_option, database_option, json_option, store_argument
-from .output import number, print_facts, print_json, print_table
+from .output import number, print_facts, print_json, print_not_covered, print_table
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -77,5 +77,6 @@ def _print(report: VerifyReport, *, compared: bool) -> None:
             for name, table in report.tables.items()
         ],
     )
+    print_not_covered(report.not_covered)
     for difference in report.differences:
         click.echo(f"differs: {difference}")

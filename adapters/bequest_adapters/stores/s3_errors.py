@@ -106,6 +106,7 @@ def _unanswered(error: Exception, name: str) -> BequestError:
             "a role or the environment variables of the AWS SDK."
         )
     passing = (
+        exceptions.ConnectionError,
         exceptions.HTTPClientError,
         exceptions.IncompleteReadError,
         exceptions.CredentialRetrievalError,

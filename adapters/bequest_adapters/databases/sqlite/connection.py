@@ -140,6 +140,11 @@ def translated(location: Location) -> Generator[None]:
             f"The database {location.name} {what}. The last published snapshot is untouched, but "
             f"newer changes are not in it. {advice}"
         ) from error
+    except FileNotFoundError as error:
+        raise Denied(
+            f"There is no database at {location.name}, or it went away. Nothing is published: "
+            "check the path, or start the controller once so that it makes its database."
+        ) from error
     except PermissionError as error:
         raise Denied(
             f"No permission for {error.filename}, beside the database {location.name}. Nothing is "

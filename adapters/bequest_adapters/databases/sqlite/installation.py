@@ -138,6 +138,13 @@ def make_plan(
     return Plan(schema, selection, numbers, record.limit)
 
 
+def installed_at(connection: sqlite3.Connection) -> float | None:
+    """When capture came here first, seconds since the epoch."""
+    found = connection.execute(f"SELECT value FROM {SETTINGS} WHERE name = 'installed_at'")
+    row = found.fetchone()
+    return None if row is None else float(row[0])
+
+
 def schema_version(connection: sqlite3.Connection) -> int:
     """SQLite's own count of schema changes (and VACUUMs)."""
     (version,) = connection.execute("PRAGMA main.schema_version").fetchone()
@@ -293,6 +300,10 @@ def _write(connection: sqlite3.Connection, before: Record, plan: Plan, changed: 
         "last_id": str(max([before.last_id, *plan.numbers.values()])),
     }
     connection.executemany(f"INSERT OR REPLACE INTO {SETTINGS} VALUES (?, ?)", values.items())
+    connection.execute(
+        f"INSERT OR IGNORE INTO {SETTINGS}"
+        " VALUES ('installed_at', (julianday('now') - 2440587.5) * 86400.0)"
+    )
     connection.execute(f"DELETE FROM {CAPTURE}")
     connection.executemany(
         f"INSERT INTO {CAPTURE} VALUES (?, ?, ?)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from bequest.errors import Unreachable
 from bequest.model import Memory, Pending, Selection
@@ -126,7 +127,12 @@ class SqliteSource:
         with self._connections.use() as connection:
             if not _has(connection, JOURNAL):
                 return Pending(0, 0, None)
-            return journal.pending(connection, journal.parse(memory.position))
+            found = journal.pending(connection, journal.parse(memory.position))
+            if memory.serial or memory.position:
+                return found
+            # Never published: all that was there before the journal is waiting as well.
+            since = installation.installed_at(connection)
+            return replace(found, transactions=max(1, found.transactions), since=since)
 
     def close(self) -> None:
         """`Source.close`."""
