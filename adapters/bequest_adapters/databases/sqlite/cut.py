@@ -115,7 +115,7 @@ class SqliteCut:
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
         """`Cut.scan`."""
         with translated(self._location):
-            yield from reading.blocks(reading.rows(self._connection, reading.scan_sql(table), ()))
+            yield from reading.blocks(self._connection, reading.scan_sql(table))
 
     def count(self, table: Table) -> int:
         """`Cut.count`."""

@@ -23,14 +23,12 @@ from typing import Any, Final
 from bequest.errors import BequestError, SnapshotDamaged
 from bequest.model import Attributes, Catalog, Row, SchemaObject, Table, Value
 
+from . import reading
 from .target_faults import said
 from .target_standins import StandIns
 from .text import identifier
 
 STATEMENT_ROWS: Final = 32
-BLOCK_ROWS: Final = 8192
-BLOCK_BYTES: Final = 4 * 1024 * 1024
-_FETCH_ROWS: Final = 512
 _SEQUENCE: Final = "sequence:"
 _ENCODINGS: Final = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 _SETTINGS: Final = (
@@ -257,40 +255,12 @@ class SqliteLoading:
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
         """Read the rows back in the table's own order, at most 8192 rows or about 4 MiB a block."""
         names = _list([column.name for column in table.columns])
-        select = f"SELECT {names} FROM {identifier(table.name)} LIMIT -1 OFFSET ?"
-        done = 0
         with said(self._name, f"reading table {table.name!r} back"):
             try:
-                for block in self._blocks(select, done, str):
-                    done += len(block)
-                    yield block
-            except sqlite3.OperationalError as error:
-                if "decode" not in str(error):
-                    raise
-                # Escaping what is not Unicode takes twice the time: only where it is needed.
-                yield from self._blocks(select, done, _text)
-
-    def _blocks(self, select: str, skip: int, text: Callable[[bytes], str]) -> Iterator[list[Row]]:
-        cursor = self._connection.execute(select, (skip,))
-        block: list[Row] = []
-        size_bytes, fetch = 0, 16
-        while rows := self._fetch(cursor, fetch, text):
-            fetched = _size_bytes(rows)
-            block += rows
-            size_bytes += fetched
-            if size_bytes >= BLOCK_BYTES or len(block) > BLOCK_ROWS - _FETCH_ROWS:
-                yield block
-                block, size_bytes = [], 0
-            fetch = max(1, min(_FETCH_ROWS, BLOCK_BYTES * len(rows) // (4 * (fetched + 1))))
-        if block:
-            yield block
-
-    def _fetch(self, cursor: sqlite3.Cursor, rows: int, text: Callable[[bytes], str]) -> list[Row]:
-        self._connection.text_factory = text
-        try:
-            return cursor.fetchmany(rows)
-        finally:
-            self._connection.text_factory = str
+                sql = f"SELECT {names} FROM {identifier(table.name)}"
+                yield from reading.blocks(self._connection, sql)
+            finally:
+                self._connection.text_factory = str
 
     def commit(self) -> None:
         """End the transaction; the file is whole then, but not yet on the disk."""
@@ -331,17 +301,9 @@ def _damaged(name: str, value: object) -> SnapshotDamaged:
     )
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
 def _list(names: Iterable[str]) -> str:
     return ", ".join(identifier(name) for name in names)
 
 
 def _marks(marks: Iterable[str]) -> str:
     return f"({', '.join(marks)})"
-
-
-def _size_bytes(rows: Iterable[Row]) -> int:
-    return sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
