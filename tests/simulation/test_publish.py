@@ -107,19 +107,24 @@ class World:
         assert serials == sorted(set(serials))
 
 
+def live(world: World) -> None:
+    """Sixty steps with faults, then none: every invariant, and convergence in two publishes."""
+    for _ in range(60):
+        world.step()
+    world.late()
+    world.faulty = False
+    for _ in range(2):
+        world.publish()
+    assert world.bucket.body is not None
+    assert state_of(world.bucket.body) == world.database.rows
+    assert world.database.memory.intents == ()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_published_object_is_a_cut_and_faults_heal(seed: int) -> None:
     world = World(seed)
     try:
-        for _ in range(60):
-            world.step()
-        world.late()
-        world.faulty = False
-        for _ in range(2):
-            world.publish()
-        assert world.bucket.body is not None
-        assert state_of(world.bucket.body) == world.database.rows
-        assert world.database.memory.intents == ()
+        live(world)
     except (AssertionError, BequestError):
         print(f"seed {seed}:", *world.trace, sep="\n  ")
         raise
