@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import op
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 
 from bequest.errors import Unreachable, UsageError
 from bequest.model import Intent, Memory, Pending
@@ -348,3 +354,20 @@ def test_a_writer_in_the_middle_of_an_install_loses_nothing(controller: Make) ->
     assert app.source.pending(app.memory).mutations == 0
     app("COMMIT")
     app.check()
+
+
+def test_many_threads_may_install_while_the_controller_migrates(tmp_path: Path) -> None:
+    def install(number: int) -> None:
+        path = tmp_path / f"{number}.db"
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        source = open_source(make_url(f"sqlite:///{path}"))
+        assert source.install()
+        source.close()
+
+    engine = create_engine(f"sqlite:///{tmp_path / 'controller.db'}")
+    with engine.begin() as connection, ThreadPoolExecutor(8) as pool:
+        with Operations.context(MigrationContext.configure(connection)):
+            list(pool.map(install, range(24)))
+            op.execute("CREATE TABLE mine (id INTEGER)")
+    engine.dispose()

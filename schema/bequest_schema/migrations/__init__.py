@@ -1,15 +1,23 @@
 """Lead an installation of any age to the newest shape, in place.
 
 Alembic is loaded only when there is something to do: loading it takes longer than most publishes.
+
+``alembic.op`` and ``alembic.context`` are global to the process. The controller may be migrating
+its own tables in another thread at this very moment, so they are not used here: every script is
+given its operations as an argument.
 """
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from ..tables import HEAD, VERSION_TABLE, metadata
+
+_loading = threading.Lock()
 
 
 class NewerInstallation(Exception):
@@ -31,19 +39,30 @@ def upgrade(connection: Connection) -> bool:
     """
     if current(connection) == HEAD:
         return _complete(connection)
-    from alembic import command
+    with _loading:
+        return _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> bool:
     from alembic.config import Config
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
     config = Config()
     # Alembic interpolates its options: a percent sign in the path must be doubled.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes["connection"] = connection
+    scripts = ScriptDirectory.from_config(config)
     found = current(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found and found not in known:
+    if found and found not in {script.revision for script in scripts.walk_revisions()}:
         raise NewerInstallation(found)
-    command.upgrade(config, HEAD)
+
+    def steps(revision: Any, _: MigrationContext) -> Any:
+        return scripts._upgrade_revs(HEAD, revision)  # pyright: ignore[reportPrivateUsage]
+
+    options = {"version_table": VERSION_TABLE, "fn": steps}
+    context = MigrationContext.configure(connection, opts=options)
+    context.run_migrations(op=Operations(context))
     return True
 
 

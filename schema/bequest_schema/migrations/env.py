@@ -1,8 +1,9 @@
-"""Alembic's entry: always on the caller's connection, in the caller's transaction."""
+"""For Alembic's own commands, such as ``alembic history``; `upgrade` does not come this way."""
 
 from __future__ import annotations
 
 from alembic import context
+from alembic.operations import Operations
 from sqlalchemy import Connection
 
 from bequest_schema.tables import VERSION_TABLE, metadata
@@ -14,4 +15,4 @@ context.configure(
     version_table=VERSION_TABLE,
 )
 with context.begin_transaction():
-    context.run_migrations()
+    context.run_migrations(op=Operations(context.get_context()))

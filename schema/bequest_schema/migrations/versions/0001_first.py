@@ -6,7 +6,7 @@ The columns are written out, not taken from ``tables.py``: a migration stays as 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 from bequest_schema.tables import Untyped
 
@@ -16,9 +16,9 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     if op.get_context().dialect.name == "sqlite":
-        _sqlite_journal()
+        _sqlite_journal(op)
     op.create_table(
         "bequest_memory",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -54,7 +54,7 @@ def upgrade() -> None:
     )
 
 
-def _sqlite_journal() -> None:
+def _sqlite_journal(op: Operations) -> None:
     op.create_table(
         "bequest_journal",
         sa.Column("seq", sa.Integer, primary_key=True),
@@ -65,6 +65,6 @@ def _sqlite_journal() -> None:
     )
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     for name in ("bequest_settings", "bequest_capture", "bequest_memory", "bequest_journal"):
         op.execute(f"DROP TABLE IF EXISTS {name}")
