@@ -201,8 +201,8 @@ class Publisher:
             at = self._clock.time()
             catalog = cut.catalog()
             mutations, opaque, rows = self._collect(cut, catalog, memory)
-            changed = _difference(memory.attributes, cut.attributes())
             position, attributes = cut.position, cut.attributes()
+            changed = _difference(memory.attributes, attributes)
             if exact:
                 rows = sum(cut.count(table) for table in catalog.tables)
             mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())

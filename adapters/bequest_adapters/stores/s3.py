@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import itertools
 import math
 import threading
@@ -31,19 +30,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO, Final, Protocol, cast
+from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import (
     BequestError,
-    SnapshotDamaged,
     SnapshotMissing,
     Unreachable,
     UsageError,
 )
 from bequest.model import Mark, Stat
-from bequest.snapshot.frame import PREAMBLE_BYTES, Preamble, parse_preamble, preamble
+from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import Address, parse
+from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
+from .bodies import parts as parts_of
 from .s3_client import Client, S3Settings, connect, settings
 from .s3_download import download
 from .s3_errors import calling, no_bucket
@@ -160,17 +160,17 @@ class S3Store:
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         size_bytes = onto.size_bytes + len(data)
         if size_bytes < self._limits.threshold_bytes:
-            whole = _pinned(self._small(onto) + data, floor=False)
+            whole = pinned(self._small(onto) + data, floor=False)
             return self._put(whole, onto, mark)
         if self._copyable(onto):
             return self._copy_and_add(data, onto, mark)
         # The object was written whole so far: once more, from now on in parts.
         with self._part_of(onto) as body:
-            return self._multipart(_Chained(body, onto.size_bytes, data), size_bytes, onto, mark)
+            return self._multipart(Chained(body, onto.size_bytes, data), size_bytes, onto, mark)
 
     def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
         if size_bytes < self._limits.threshold_bytes:
-            return self._put(_pinned(_exactly(body, size_bytes), floor=False), onto, mark)
+            return self._put(pinned(exactly(body, size_bytes), floor=False), onto, mark)
         return self._multipart(body, size_bytes, onto, mark)
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class S3Store:
         if known is not None and known.version == onto.version and known.data is None:
             return True
         with self._part_of(onto, Range=f"bytes=0-{PREAMBLE_BYTES - 1}") as stream:
-            found = _preamble(stream.read())
+            found = preamble_of(stream.read())
         return found is None or found.floor
 
     def _seek_bucket(self) -> None:
@@ -258,10 +258,10 @@ class S3Store:
         self._known = _Known(version, None)
         return Stat(version, onto.size_bytes + len(data), mark)
 
-    def _multipart(self, body: _Readable, size_bytes: int, onto: Stat | None, mark: Mark) -> Stat:
+    def _multipart(self, body: Readable, size_bytes: int, onto: Stat | None, mark: Mark) -> Stat:
         part_bytes = max(self._limits.part_bytes, math.ceil(size_bytes / MOST_PARTS))
         with self._upload(onto, mark) as upload:
-            parts = upload.send_all(_parts(body, size_bytes, part_bytes))
+            parts = upload.send_all(parts_of(Floored(body, size_bytes), size_bytes, part_bytes))
             version = upload.complete(parts)
         self._known = _Known(version, None)
         return Stat(version, size_bytes, mark)
@@ -362,67 +362,11 @@ class _Upload:
             self._client.abort_multipart_upload(**self._upload)
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class _Chained:
-    """A stream of known length with data behind it; read once, front to back."""
-
-    def __init__(self, stream: BinaryIO, size_bytes: int, data: bytes) -> None:
-        self._stream = stream
-        self._left_bytes = size_bytes
-        self._data = io.BytesIO(data)
-
-    def read(self, size_bytes: int, /) -> bytes:
-        if not self._left_bytes:
-            return self._data.read(size_bytes)
-        piece = self._stream.read(min(size_bytes, self._left_bytes))
-        if not piece:
-            raise Unreachable("The object ended early while it was read to be written in parts.")
-        self._left_bytes -= len(piece)
-        return piece
-
-
-def _parts(body: _Readable, size_bytes: int, part_bytes: int) -> Iterator[bytes]:
-    """Cut a body into parts, the first of them with a floor preamble."""
-    for offset in range(0, size_bytes, part_bytes):
-        data = _exactly(body, min(part_bytes, size_bytes - offset))
-        yield _pinned(data, floor=True, length=size_bytes) if offset == 0 else data
-
-
 def _ranges(size_bytes: int, most_bytes: int) -> list[tuple[int, int]]:
     """Split into even ranges, first and last byte each: an odd rest could be under 5 MiB."""
     count = math.ceil(size_bytes / most_bytes)
     bounds = [size_bytes * index // count for index in range(count + 1)]
     return [(first, end - 1) for first, end in itertools.pairwise(bounds)]
-
-
-def _exactly(body: _Readable, size_bytes: int) -> bytes:
-    data = bytearray(body.read(size_bytes))
-    while len(data) < size_bytes:
-        piece = body.read(size_bytes - len(data))
-        if not piece:
-            raise UsageError(
-                f"The body ended {size_bytes - len(data)} bytes early. Nothing was published."
-            )
-        data += piece
-    return bytes(data)
-
-
-def _preamble(data: bytes) -> Preamble | None:
-    try:
-        return parse_preamble(data[:PREAMBLE_BYTES])
-    except SnapshotDamaged:
-        return None
-
-
-def _pinned(data: bytes, *, floor: bool, length: int | None = None) -> bytes:
-    """``data`` with the preamble for this way of writing, if it begins with one at all."""
-    if _preamble(data) is None:
-        return data
-    length = len(data) if length is None else length
-    return preamble(length, floor=floor) + data[PREAMBLE_BYTES:]
 
 
 def _condition(onto: Stat | None) -> dict[str, str]:
