@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from bequest.errors import (
     BequestError,
-    Conflict,
     Denied,
     SnapshotMissing,
     Throttled,
     Unreachable,
     UsageError,
 )
+
+from .answers import conflict, retry_after_seconds
 
 _CHANGED: Final = frozenset(
     # A committed block that is gone, or a staged one: somebody else has committed meanwhile.
@@ -76,7 +77,7 @@ def _answered(error: Any, name: str, *, writing: bool) -> BequestError:
     if status == 429 or code in _SLOW:
         return Throttled(
             f"{name} asks to slow down ({code}). The backup is not current; it is tried again.",
-            _seconds(error.response.headers.get("retry-after")),
+            retry_after_seconds(error.response.headers.get("retry-after")),
         )
     if status >= 500 or status == 408 or code in _PASSING:
         return Unreachable(
@@ -112,22 +113,9 @@ def _unanswered(error: Any, name: str) -> BequestError:
     )
 
 
-def conflict(name: str) -> Conflict:
-    """A condition did not hold."""
-    return Conflict(
-        f"{name} is not the object this publisher last saw: somebody else has written, made or "
-        "removed it. Nothing was written. Compare it with `bequest status`."
-    )
-
-
 def missing(name: str) -> SnapshotMissing:
     """There is no object."""
     return SnapshotMissing(
         f"There is no object at {name}: nothing can be restored from here. "
         "Check container and blob name; a first publish creates the object."
     )
-
-
-def _seconds(text: str | None) -> float | None:
-    # The header may also hold a date; our clock may be wrong, so that form is not used.
-    return float(text) if text is not None and text.isascii() and text.isdecimal() else None

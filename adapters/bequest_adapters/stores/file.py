@@ -29,7 +29,6 @@ from filelock import FileLock, Timeout
 
 from bequest.errors import (
     BequestError,
-    Conflict,
     Denied,
     SnapshotDamaged,
     SnapshotMissing,
@@ -41,6 +40,7 @@ from bequest.snapshot.extent import extent
 from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
 
 from .address import parse
+from .answers import conflict
 from .disk import Disk
 from .pinned import Pin, last_digest, look, pinned_stream
 
@@ -114,7 +114,7 @@ class FileStore:
             try:
                 file = self._disk.open(target)
             except FileNotFoundError:
-                raise self._conflict() from None
+                raise conflict(self._path) from None
             try:
                 pin = self._expect(file, onto)
                 self._append(file, pin, data)
@@ -210,10 +210,10 @@ class FileStore:
         except FileNotFoundError:
             if onto is None:
                 return
-            raise self._conflict() from None
+            raise conflict(self._path) from None
         try:
             if onto is None:
-                raise self._conflict()
+                raise conflict(self._path)
             self._expect(file, onto)
         finally:
             os.close(file)
@@ -221,7 +221,7 @@ class FileStore:
     def _expect(self, file: int, onto: Stat) -> Pin:
         pin = look(file)
         if _version(file, pin) != onto.version:
-            raise self._conflict()
+            raise conflict(self._path)
         return pin
 
     def _append(self, file: int, pin: Pin, data: bytes) -> None:
@@ -282,12 +282,6 @@ class FileStore:
             self._disk.unlink(surplus)
 
     # Telling what went wrong
-
-    def _conflict(self) -> Conflict:
-        return Conflict(
-            f"{self._path} is not the object this publisher last saw: somebody else has written, "
-            "made or removed it. Nothing was written. Compare it with `bequest status`."
-        )
 
     @contextmanager
     def _told(self, done: str) -> Generator[None, None, None]:

@@ -35,9 +35,10 @@ from bequest.model import Mark, Stat
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import parse
+from .answers import conflict
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
-from .gcs_errors import calling, conflict, no_bucket, sdk
+from .gcs_errors import calling, no_bucket, sdk
 from .marks import from_metadata, to_metadata
 from .ranged import ranged
 

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from bequest.errors import (
     BequestError,
-    Conflict,
     Denied,
     SnapshotMissing,
     Throttled,
     Unreachable,
     UsageError,
 )
+
+from .answers import conflict, retry_after_seconds
 
 _GRANTS: Final = (
     "Give these credentials the role Storage Object User on the bucket (objects: get, list, "
@@ -110,14 +111,6 @@ def unreachable(name: str, kind: str) -> Unreachable:
     )
 
 
-def conflict(name: str) -> Conflict:
-    """A condition did not hold."""
-    return Conflict(
-        f"{name} is not the object this publisher last saw: somebody else has written, made or "
-        "removed it. Nothing was written. Compare it with `bequest status`."
-    )
-
-
 def missing(name: str) -> SnapshotMissing:
     """There is no object."""
     return SnapshotMissing(
@@ -137,5 +130,4 @@ def no_bucket(name: str) -> Denied:
 def _seconds(error: Any) -> float | None:
     # An error that the SDK makes up by itself has no response.
     text: Any = None if error.response is None else error.response.headers.get("Retry-After")
-    # The header may also hold a date; our clock may be wrong, so that form is not used.
-    return float(text) if text is not None and text.isascii() and text.isdecimal() else None
+    return retry_after_seconds(text)

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from bequest.errors import (
     BequestError,
-    Conflict,
     Denied,
     SnapshotMissing,
     Throttled,
     Unreachable,
     UsageError,
 )
+
+from .answers import conflict, retry_after_seconds
 
 _CHANGED: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _SLOW: Final = frozenset(
@@ -77,7 +78,7 @@ def _answered(response: Mapping[str, Any], name: str, *, writing: bool) -> Beque
     if code in _SLOW or status == 429:
         return Throttled(
             f"{name} asks to slow down ({code}). The backup is not current; it is tried again.",
-            _seconds(facts.get("HTTPHeaders", {}).get("retry-after")),
+            retry_after_seconds(facts.get("HTTPHeaders", {}).get("retry-after")),
         )
     if code in _PASSING or status >= 500:
         return Unreachable(
@@ -123,14 +124,6 @@ def _unanswered(error: Exception, name: str) -> BequestError:
     )
 
 
-def conflict(name: str) -> Conflict:
-    """A condition did not hold."""
-    return Conflict(
-        f"{name} is not the object this publisher last saw: somebody else has written, made or "
-        "removed it. Nothing was written. Compare it with `bequest status`."
-    )
-
-
 def missing(name: str) -> SnapshotMissing:
     """There is no object."""
     return SnapshotMissing(
@@ -144,8 +137,3 @@ def no_bucket(name: str) -> Denied:
     return Denied(
         f"The bucket of {name} does not exist, so there is no backup. {_REMEDIES['NoSuchBucket']}"
     )
-
-
-def _seconds(text: str | None) -> float | None:
-    # The header may also hold a date; our clock may be wrong, so that form is not used.
-    return float(text) if text is not None and text.isascii() and text.isdecimal() else None

@@ -1,0 +1,21 @@
+"""What every store's answers have in common, whatever its SDK calls it."""
+
+from __future__ import annotations
+
+from bequest.errors import Conflict
+
+
+def conflict(name: str) -> Conflict:
+    """A condition did not hold."""
+    return Conflict(
+        f"{name} is not the object this publisher last saw: somebody else has written, made or "
+        "removed it. Nothing was written. Compare it with `bequest status`."
+    )
+
+
+def retry_after_seconds(text: str | None) -> float | None:
+    """The seconds of a Retry-After header; ``None`` when it holds none.
+
+    The header may also hold a date; our clock may be wrong, so that form is not used.
+    """
+    return float(text) if text is not None and text.isascii() and text.isdecimal() else None
