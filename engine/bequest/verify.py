@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .model import Attributes, Catalog, Memory, Operation, Row, Table, TableDigest
+from .opening import opened
 from .ports import Source, Store
-from .replay import opened
 from .report import InspectReport, LogEntry, VerifyReport, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
