@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 from . import registry
 from .backup import Backup, ask, read_status, selection_of
 from .compactor import Limits
+from .difference import DatabaseSide, ObjectSide, compare
 from .errors import (
     AccessError,
     BequestError,
@@ -36,17 +37,21 @@ from .errors import (
     Unreachable,
     UsageError,
 )
+from .model import Memory
 from .moment import Moment, checked, parse_moment
+from .opening import opened as _opened
 from .plan import Adoption, Plan
 from .publisher import Publisher
 from .replay import preflight as _preflight
 from .replay import restore as _restore
 from .report import (
+    DiffReport,
     InspectReport,
     LogEntry,
     PreflightReport,
     PublishReport,
     RestoreReport,
+    RowChange,
     Status,
     VerifyReport,
 )
@@ -65,6 +70,7 @@ __all__ = [
     "BequestError",
     "Conflict",
     "Denied",
+    "DiffReport",
     "Different",
     "InspectReport",
     "Limits",
@@ -73,6 +79,7 @@ __all__ = [
     "PublishReport",
     "Refused",
     "RestoreReport",
+    "RowChange",
     "SnapshotDamaged",
     "SnapshotError",
     "SnapshotMissing",
@@ -84,6 +91,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "backup",
+    "diff",
     "inspect",
     "install",
     "log",
@@ -216,6 +224,34 @@ def _plan(
         if_exists=if_exists,
         wait_seconds=IF_EMPTY_WAIT_SECONDS if if_empty else 0.0,
     )
+
+
+def diff(
+    store: str | Store,
+    other: str | Store | None = None,
+    *,
+    database: Any = None,
+    tables: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    on_change: Callable[[RowChange], None] | None = None,
+) -> DiffReport:
+    """What a restore of the object into ``database`` would change, or what leads to ``other``.
+
+    With a database the database is what was before; with ``other`` the object at ``store`` is.
+    ``on_change`` hears of every row as it is found. ``tables`` and ``exclude`` are globs; schema
+    and attributes are then not compared. Raises `SnapshotError`, `AccessError`, `Refused`.
+    """
+    if (other is None) == (database is None):
+        raise UsageError("Give one thing to compare with: another object, or a database.")
+    selection = selection_of(tables, exclude)
+    with closing(registry.open_store(store)) as first, _opened(first) as snapshot:
+        side = ObjectSide(first.name, snapshot)
+        if other is not None:
+            with closing(registry.open_store(other)) as second, _opened(second) as newer:
+                return compare(side, ObjectSide(second.name, newer), selection, on_change)
+        with closing(_source(database)) as source, source.cut(Memory()) as cut:
+            before = DatabaseSide(source.name, source.dialect, cut)
+            return compare(before, side, selection, on_change)
 
 
 def verify(

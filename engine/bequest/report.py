@@ -169,6 +169,39 @@ class LogEntry(Report):
 
 
 @dataclass(frozen=True)
+class RowChange(Report):
+    """One row that differs. ``change``: added, removed or changed.
+
+    ``columns`` of a changed row maps each column that differs to ``[before, after]``, each a list
+    of one value, empty where that side has no such column. ``row`` is that of an added or removed
+    one. ``key`` is empty for rows that no key identifies.
+    """
+
+    table: str
+    change: str
+    key: dict[str, Any]
+    columns: dict[str, list[Any]] | None
+    row: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class DiffReport(Report):
+    """What leads from one state to another. ``tables`` are those that differ.
+
+    Each maps to ``in`` (both, before, after), ``rows_before``, ``rows_after``, ``added``,
+    ``removed``, ``changed``.
+    """
+
+    equal: bool
+    before: str
+    after: str
+    tables: dict[str, dict[str, Any]]
+    tables_equal: int
+    schema: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Status(Report):
     """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused."""
 

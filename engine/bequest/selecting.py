@@ -46,7 +46,7 @@ def part_of(catalog: Catalog, attributes: Attributes, selection: Selection | Non
     """All of it, or what ``selection`` chooses and needs. Raises `UsageError` for nothing."""
     if selection is None:
         return Part(catalog, attributes)
-    chosen = [table for table in catalog.tables if _is_chosen(table, selection)]
+    chosen = [table for table in catalog.tables if is_chosen(table, selection)]
     if not chosen:
         names = ", ".join(full_name(table) for table in catalog.tables) or "none"
         raise UsageError(
@@ -65,7 +65,8 @@ def part_of(catalog: Catalog, attributes: Attributes, selection: Selection | Non
     )
 
 
-def _is_chosen(table: Table, selection: Selection) -> bool:
+def is_chosen(table: Table, selection: Selection) -> bool:
+    """Whether ``selection`` means ``table``, by its name with or without its schema."""
     names = {table.name, full_name(table)}
 
     def matches(globs: tuple[str, ...]) -> bool:
