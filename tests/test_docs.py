@@ -107,6 +107,7 @@ REPORTS = {
     "restore": bequest.RestoreReport,
     "verify": bequest.VerifyReport,
     "inspect": bequest.InspectReport,
+    "diff": bequest.DiffReport,
     "log": bequest.LogEntry,
     "status": bequest.Status,
 }

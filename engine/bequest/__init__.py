@@ -11,8 +11,9 @@ Importing this loads no driver and no cloud SDK; they come with the address that
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 from . import registry
 from .backup import Backup, ask, read_status, selection_of
 from .compactor import Limits
+from .difference import DatabaseSide, ObjectSide, compare
 from .errors import (
     AccessError,
     BequestError,
@@ -35,14 +37,21 @@ from .errors import (
     Unreachable,
     UsageError,
 )
+from .model import Memory
+from .moment import Moment, checked, parse_moment
+from .opening import opened as _opened
+from .plan import Adoption, Plan
 from .publisher import Publisher
-from .replay import Adoption
+from .replay import preflight as _preflight
 from .replay import restore as _restore
 from .report import (
+    DiffReport,
     InspectReport,
     LogEntry,
+    PreflightReport,
     PublishReport,
     RestoreReport,
+    RowChange,
     Status,
     VerifyReport,
 )
@@ -61,13 +70,16 @@ __all__ = [
     "BequestError",
     "Conflict",
     "Denied",
+    "DiffReport",
     "Different",
     "InspectReport",
     "Limits",
     "LogEntry",
+    "PreflightReport",
     "PublishReport",
     "Refused",
     "RestoreReport",
+    "RowChange",
     "SnapshotDamaged",
     "SnapshotError",
     "SnapshotMissing",
@@ -79,10 +91,12 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "backup",
+    "diff",
     "inspect",
     "install",
     "log",
     "migration",
+    "preflight",
     "restore",
     "status",
     "uninstall",
@@ -90,6 +104,9 @@ __all__ = [
 ]
 
 Progress = Callable[[str, int, int | None], None]
+IF_EMPTY_WAIT_SECONDS = 3600.0
+"""How long `restore` with ``if_empty`` waits for another one into the same database."""
+_RESTORE_FACTS = frozenset(item.name for item in fields(RestoreReport))
 
 
 def backup(
@@ -125,28 +142,116 @@ def restore(
     store: str | Store,
     database: Any,
     *,
+    at: Moment | str | None = None,
+    tables: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
     force: bool = False,
     dry_run: bool = False,
-    adopt: bool = True,
+    adopt: bool | None = None,
+    if_empty: bool = False,
+    if_exists: bool = False,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
 
-    With ``adopt`` the new database continues the lineage (epoch + 1), and the old controller is
-    fenced at its next publish. Raises `SnapshotError`, `Refused`, `AccessError`.
+    With ``adopt`` (the default) the new database continues the lineage (epoch + 1), and the old
+    controller is fenced at its next publish. ``at`` is a serial or a time with its zone: the state
+    then, as far back as the object's tail goes. ``tables`` and ``exclude`` are globs: a part of the
+    tables, with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists``
+    do nothing when the database holds data already, or when there is no object.
+
+    Raises `SnapshotError`, `Refused`, `AccessError`, `UsageError`: all that is in the way at once.
     """
-    adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex) if adopt else None
+    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
+    clock = registry.system_clock()
     with closing(registry.open_store(store)) as opened:
         with closing(registry.open_target(database)) as target:
-            return _restore(
-                opened,
-                target,
-                registry.system_clock(),
-                adoption=adoption,
-                force=force,
-                dry_run=dry_run,
-                progress=progress,
-            )
+            if not dry_run:
+                return _restore(opened, target, clock, plan, progress=progress)
+            found = _preflight(opened, target, clock, plan)
+    if found.fault is not None:
+        raise found.fault
+    shared = {name: found[name] for name in found.keys() if name in _RESTORE_FACTS}  # noqa: SIM118
+    return RestoreReport(**shared)
+
+
+def preflight(
+    store: str | Store,
+    database: Any,
+    *,
+    at: Moment | str | None = None,
+    tables: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    force: bool = False,
+    adopt: bool | None = None,
+    if_empty: bool = False,
+    if_exists: bool = False,
+) -> PreflightReport:
+    """Whether `restore` with the same arguments would work, and all that is in the way.
+
+    Changes nothing, and raises only for what cannot be meant (`UsageError`) or a database or store
+    that has no adapter.
+    """
+    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
+    with closing(registry.open_store(store)) as opened:
+        with closing(registry.open_target(database)) as target:
+            return _preflight(opened, target, registry.system_clock(), plan)
+
+
+def _plan(
+    database: Any,
+    at: Moment | str | None,
+    tables: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    force: bool,
+    adopt: bool | None,
+    if_empty: bool,
+    if_exists: bool,
+) -> Plan:
+    part = selection_of(tables, exclude)
+    if part is not None and adopt:
+        raise UsageError(
+            "A part of the tables cannot adopt: it would publish the part in the whole's place. "
+            "Nothing was done. Restore everything, or leave adopt out."
+        )
+    adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex)
+    return Plan(
+        at=parse_moment(at) if isinstance(at, str) else None if at is None else checked(at),
+        tables=part,
+        adoption=adoption if part is None and adopt is not False else None,
+        force=force,
+        if_empty=if_empty,
+        if_exists=if_exists,
+        wait_seconds=IF_EMPTY_WAIT_SECONDS if if_empty else 0.0,
+    )
+
+
+def diff(
+    store: str | Store,
+    other: str | Store | None = None,
+    *,
+    database: Any = None,
+    tables: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    on_change: Callable[[RowChange], None] | None = None,
+) -> DiffReport:
+    """What a restore of the object into ``database`` would change, or what leads to ``other``.
+
+    With a database the database is what was before; with ``other`` the object at ``store`` is.
+    ``on_change`` hears of every row as it is found. ``tables`` and ``exclude`` are globs; schema
+    and attributes are then not compared. Raises `SnapshotError`, `AccessError`, `Refused`.
+    """
+    if (other is None) == (database is None):
+        raise UsageError("Give one thing to compare with: another object, or a database.")
+    selection = selection_of(tables, exclude)
+    with closing(registry.open_store(store)) as first, _opened(first) as snapshot:
+        side = ObjectSide(first.name, snapshot)
+        if other is not None:
+            with closing(registry.open_store(other)) as second, _opened(second) as newer:
+                return compare(side, ObjectSide(second.name, newer), selection, on_change)
+        with closing(_source(database)) as source, source.cut(Memory()) as cut:
+            before = DatabaseSide(source.name, source.dialect, cut)
+            return compare(before, side, selection, on_change)
 
 
 def verify(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
+from .check import Check
 from .model import (
     Attributes,
     Catalog,
@@ -23,6 +24,9 @@ from .model import (
     Stat,
     Table,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 class Store(Protocol):
@@ -208,6 +212,79 @@ class Loading(Protocol):
         ...
 
 
+@runtime_checkable
+class Migratable(Protocol):
+    """A `Loading` whose tables a controller's own migrations can make. Optional."""
+
+    def lend(self) -> AbstractContextManager[Connection]:
+        """An SQLAlchemy connection into the new database; what it does is part of the loading."""
+        ...
+
+    def occupy(self, catalog: Catalog, attributes: Attributes) -> None:
+        """Instead of `Loading.create`: take the tables that are there, emptied.
+
+        Tables of ``catalog`` that are missing are made as recorded. Raises `Refused` when a table
+        lacks a column. `Loading.finish` then makes only what is missing.
+        """
+        ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A `Source` that keeps small texts under a name, apart from its `Memory`. Optional."""
+
+    def note(self, name: str, text: str) -> None:
+        """Keep ``text``, in place of what was kept under ``name``."""
+        ...
+
+    def noted(self, name: str) -> str | None:
+        """What was kept last."""
+        ...
+
+
+class Migrations(Protocol):
+    """The controller's own migrations, such as an Alembic environment."""
+
+    def checks(self, revisions: Sequence[str]) -> Sequence[Check]:
+        """Whether they can build ``revisions`` and lead from there to their newest."""
+        ...
+
+    def build(self, connection: Connection, revisions: Sequence[str]) -> None:
+        """Make the schema of ``revisions`` in an empty database."""
+        ...
+
+    def upgrade(self, connection: Connection) -> None:
+        """Lead the schema and its rows to the newest revision."""
+        ...
+
+
+class Crossing(Protocol):
+    """How a snapshot of one dialect is said in another. The seam for restores across dialects."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The tables and objects as the target will have them, under the same numbers."""
+        ...
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes that mean something to the target."""
+        ...
+
+    @property
+    def losses(self) -> Sequence[tuple[str, str]]:
+        """What will be different, or missing, in the target: name and reason."""
+        ...
+
+    def convert(self, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows of the snapshot as the target takes them. ``table`` is the snapshot's."""
+        ...
+
+    def canonical(self, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows read back from the target as `convert` gave them, for the digest."""
+        ...
+
+
 class Target(Protocol):
     """A database that a snapshot is replayed into."""
 
@@ -226,6 +303,24 @@ class Target(Protocol):
 
         `Refused` when there is data (unless ``force``) or another process has it open, `Denied`
         or `Unreachable` when it cannot be written.
+        """
+        ...
+
+    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+        """All that `check` would raise, one by one, and whether there is room. Changes nothing.
+
+        ``needed_bytes`` is about what the new database will weigh.
+        """
+        ...
+
+    def vacant(self) -> bool:
+        """Whether there is no database, or one that holds nothing of a controller's."""
+        ...
+
+    def alone(self, timeout_seconds: float) -> AbstractContextManager[None]:
+        """Be the only restore into this target, across processes; ends with the process.
+
+        Raises `Refused` when another one is still at work after ``timeout_seconds``.
         """
         ...
 

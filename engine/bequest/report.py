@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
+
+from .errors import BequestError
 
 
 class Report:
@@ -42,7 +44,13 @@ class PublishReport(Report):
 
 @dataclass(frozen=True)
 class RestoreReport(Report):
-    """One replay. ``kept`` is where the data that it replaced can be found."""
+    """One replay. ``kept`` is where the data that it replaced can be found.
+
+    ``at`` is the time of the restored state, ISO 8601 in UTC. Pairs are name and reason: ``added``
+    tables that a chosen one needs, ``left_out`` objects that need a table which is not there,
+    ``converted`` what another dialect changed. ``skipped`` says why nothing was done; all the rest
+    is then empty.
+    """
 
     rows: int
     tables: int
@@ -55,6 +63,51 @@ class RestoreReport(Report):
     kept: str | None = None
     dry_run: bool = False
     not_covered: tuple[tuple[str, str], ...] = ()
+    at: str | None = None
+    added: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    converted: tuple[tuple[str, str], ...] = ()
+    skipped: str | None = None
+
+
+def nothing_restored(reason: str) -> RestoreReport:
+    """The report of a restore that found nothing to do."""
+    return RestoreReport(0, 0, 0, 0, "", False, False, 0.0, skipped=reason)
+
+
+@dataclass(frozen=True)
+class PreflightReport(Report):
+    """Whether a restore would work. ``rows`` is an upper bound; times in seconds, sizes in bytes.
+
+    ``checks`` are maps of ``name``, ``level`` (ok, warn, fail) and ``text``. The other facts are as
+    in `RestoreReport`, as far as they are known beforehand. `fault` is what a restore would raise.
+    """
+
+    ok: bool = True
+    checks: tuple[dict[str, str], ...] = ()
+    rows: int = 0
+    tables: int = 0
+    serial: int = 0
+    epoch: int = 0
+    lineage: str = ""
+    at: str | None = None
+    needed_bytes: int = 0
+    estimated_s: float = 0.0
+    verified: bool = False
+    adopted: bool = False
+    duration_s: float = 0.0
+    kept: str | None = None
+    dry_run: bool = True
+    not_covered: tuple[tuple[str, str], ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    converted: tuple[tuple[str, str], ...] = ()
+    skipped: str | None = None
+    fault: BequestError | None = field(default=None, compare=False)
+
+    def keys(self) -> list[str]:
+        """The names of the facts."""
+        return [item.name for item in fields(self) if item.name != "fault"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +166,39 @@ class LogEntry(Report):
     operation: str
     key: dict[str, Any]
     row: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class RowChange(Report):
+    """One row that differs. ``change``: added, removed or changed.
+
+    ``columns`` of a changed row maps each column that differs to ``[before, after]``, each a list
+    of one value, empty where that side has no such column. ``row`` is that of an added or removed
+    one. ``key`` is empty for rows that no key identifies.
+    """
+
+    table: str
+    change: str
+    key: dict[str, Any]
+    columns: dict[str, list[Any]] | None
+    row: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class DiffReport(Report):
+    """What leads from one state to another. ``tables`` are those that differ.
+
+    Each maps to ``in`` (both, before, after), ``rows_before``, ``rows_after``, ``added``,
+    ``removed``, ``changed``.
+    """
+
+    equal: bool
+    before: str
+    after: str
+    tables: dict[str, dict[str, Any]]
+    tables_equal: int
+    schema: tuple[str, ...]
+    attributes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

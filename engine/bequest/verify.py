@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .model import Attributes, Catalog, Memory, Operation, Row, Table, TableDigest
+from .opening import opened
 from .ports import Source, Store
-from .replay import opened
 from .report import InspectReport, LogEntry, VerifyReport, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
@@ -136,8 +136,9 @@ def _compare(
                     progress("comparing", done, None)
             found[full_name(table)] = builder.result()
         attributes = cut.attributes()
-    differences = _schema_differences(snapshot, catalog) + _row_differences(tables, found)
-    differences += _attribute_differences(snapshot.attributes, attributes)
+    differences = schema_differences(snapshot.catalog, catalog) + _row_differences(tables, found)
+    sides = ("in the object", "in the database")
+    differences += attribute_differences(snapshot.attributes, attributes, sides)
     return differences
 
 
@@ -160,25 +161,30 @@ def _row_differences(
     return lines
 
 
-def _schema_differences(snapshot: Snapshot, catalog: Catalog) -> list[str]:
+def schema_differences(before: Catalog, after: Catalog) -> list[str]:
+    """Tables and objects whose definitions differ, or that only one side has (but for tables)."""
+
     def parts(side: Catalog) -> dict[tuple[str, str], str]:
         tables = {("table", full_name(table)): table.sql for table in side.tables}
         return tables | {(item.type, item.name): item.sql for item in side.objects}
 
-    stored, found = parts(snapshot.catalog), parts(catalog)
+    old, new = parts(before), parts(after)
     return [
         f"{kind} {name}: its definition differs"
-        for (kind, name) in sorted(stored.keys() | found.keys())
-        if stored.get((kind, name)) != found.get((kind, name))
-        and (kind != "table" or ((kind, name) in stored and (kind, name) in found))
+        for (kind, name) in sorted(old.keys() | new.keys())
+        if old.get((kind, name)) != new.get((kind, name))
+        and (kind != "table" or ((kind, name) in old and (kind, name) in new))
     ]
 
 
-def _attribute_differences(stored: Attributes, found: Attributes) -> list[str]:
+def attribute_differences(
+    before: Attributes, after: Attributes, sides: tuple[str, str] = ("before", "after")
+) -> list[str]:
+    """Attributes whose values differ, said with the names of the two ``sides``."""
     return [
-        f"{name}: {stored.get(name)!r} in the object, {found.get(name)!r} in the database"
-        for name in sorted(stored.keys() | found.keys())
-        if stored.get(name) != found.get(name)
+        f"{name}: {before.get(name)!r} {sides[0]}, {after.get(name)!r} {sides[1]}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
     ]
 
 

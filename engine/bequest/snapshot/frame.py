@@ -164,6 +164,13 @@ def content(frame: Frame) -> Any:
     return unpack(payload)
 
 
+def content_bytes(frame: Frame) -> int:
+    """How many bytes a frame's payload has when it is not compressed. ``content`` was read."""
+    return (
+        len(frame.payload) if frame.codec == "raw" else zstandard.frame_content_size(frame.payload)
+    )
+
+
 def pack(value: Any) -> bytes:
     """msgpack, with text that is not valid UTF-8 as extension type 1."""
     try:

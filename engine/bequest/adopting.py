@@ -1,0 +1,133 @@
+"""A restored database takes the lineage over: epoch + 1, said in the object before it exists.
+
+When an earlier state was restored, the object goes back by going forward: the adoption appends
+what undoes the later publishes, in the same conditional write. So at every moment every reader
+finds a defined state, the history stays in the tail, and the new controller goes on appending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .errors import Conflict, Unreachable
+from .model import Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
+from .ports import Clock, Cut, Source, Store
+from .snapshot.fold import Snapshot
+from .snapshot.frame import SEAL
+from .snapshot.writer import FrameWriter, seal_of, write_changes
+
+
+def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
+    """Say in the object that the lineage goes on elsewhere. Raises `Conflict`, `AccessError`."""
+    before = snapshot.newest
+    mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
+    parts: list[bytes] = []
+    writer = FrameWriter(mark.serial, snapshot.chain, parts.append)
+    told: dict[str, object] = {"adopted": True}
+    if snapshot.later:
+        _go_back(writer, snapshot, clock.time())
+        told["restored"] = snapshot.mark.serial
+    writer.frame(SEAL, told, seal_of(mark, clock.time()))
+    data = b"".join(parts)
+    stat = store.head()
+    if stat is None or stat.mark != before:
+        raise _restless(store)
+    after = _append(store, data, stat, mark)
+    return Memory(
+        lineage=mark.lineage,
+        epoch=mark.epoch,
+        serial=mark.serial,
+        token=mark.token,
+        store=store.name,
+        version=after.version,
+        chain=writer.chain.hex(),
+        base_bytes=snapshot.base_bytes,
+        tail_bytes=snapshot.size_bytes - snapshot.base_bytes + len(data),
+        rows=rows,
+        attributes=snapshot.attributes,
+        state="ok",
+        last_success=snapshot.at,
+    )
+
+
+def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:
+    """Append what leads from the object's newest state to that of ``snapshot``."""
+    whole = {reset.table for publish in snapshot.later for reset in publish.resets}
+    touched: dict[int, dict[Key, None]] = {}
+    for publish in snapshot.later:
+        for mutation in publish.mutations:
+            if mutation.table not in whole:
+                touched.setdefault(mutation.table, {})[mutation.key] = None
+    for table in snapshot.catalog.tables:
+        if table.id in whole:
+            writer.rows(table, [], reset=True)
+            for _, rows in snapshot.rows({table.id}):
+                writer.rows(table, rows)
+    undone = [
+        Mutation(number, Operation.CORRECTION, key, row, at)
+        for number, key, row in _states(snapshot, touched)
+    ]
+    write_changes(writer, undone, _attributes_back(snapshot))
+
+
+def _states(
+    snapshot: Snapshot, touched: dict[int, dict[Key, None]]
+) -> Iterator[tuple[int, Key, Row | None]]:
+    """What every touched key was at the chosen moment."""
+    for table, rows in snapshot.rows(touched):
+        left = touched[table.id]
+        for row in rows:
+            key = table.key_of(row)
+            if key in left:
+                del left[key]
+                yield table.id, key, row
+    for number, keys in touched.items():
+        for key in keys:
+            yield number, key, None
+
+
+def _attributes_back(snapshot: Snapshot) -> dict[str, Value]:
+    names = {name for publish in snapshot.later for name in publish.attributes}
+    return {name: snapshot.attributes.get(name) for name in sorted(names)}
+
+
+def _append(store: Store, data: bytes, stat: Stat, mark: Mark) -> Stat:
+    try:
+        return store.append(data, onto=stat, mark=mark)
+    except (Conflict, Unreachable) as error:
+        after = store.head()
+        if after is not None and after.mark == mark:
+            return after
+        if isinstance(error, Conflict):
+            raise _restless(store) from error
+        raise
+
+
+def _restless(store: Store) -> Conflict:
+    return Conflict(
+        f"The backup at {store.name} changes while it is being restored: the old controller is "
+        "still publishing. The target is as it was. Stop the old controller and restore again, or "
+        "take a copy with --no-adopt."
+    )
+
+
+def settle_in(source: Source, snapshot: Snapshot, memory: Memory) -> None:
+    """Install capture in the new database and let it remember its inheritance."""
+    try:
+        source.install()
+        with source.cut(Memory()) as cut:
+            same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
+            position = cut.position if same else ""
+        source.remember(replace(memory, position=position), durable=True)
+    finally:
+        source.close()
+
+
+def _same_tables(cut: Cut, snapshot: Snapshot) -> bool:
+    """Whether the tail can go on: the same tables under the same numbers."""
+    found, stored = (
+        {table.id: (table.name, table.columns, table.key) for table in catalog.tables}
+        for catalog in (cut.catalog(), snapshot.catalog)
+    )
+    return found == stored
