@@ -108,6 +108,7 @@ REPORTS = {
     "verify": bequest.VerifyReport,
     "inspect": bequest.InspectReport,
     "log": bequest.LogEntry,
+    "history": bequest.HistoryEntry,
     "status": bequest.Status,
 }
 

@@ -11,13 +11,13 @@ Importing this loads no driver and no cloud SDK; they come with the address that
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from . import registry
+from . import registry, versions
 from .backup import Backup, ask, read_status, selection_of
 from .compactor import Limits
 from .errors import (
@@ -39,12 +39,14 @@ from .publisher import Publisher
 from .replay import Adoption
 from .replay import restore as _restore
 from .report import (
+    HistoryEntry,
     InspectReport,
     LogEntry,
     PublishReport,
     RestoreReport,
     Status,
     VerifyReport,
+    iso,
 )
 from .verify import inspect as _inspect
 from .verify import log as _log
@@ -53,6 +55,7 @@ from .verify import verify as _verify
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from .model import Version
     from .ports import Source, Store
 
 __all__ = [
@@ -62,6 +65,7 @@ __all__ = [
     "Conflict",
     "Denied",
     "Different",
+    "HistoryEntry",
     "InspectReport",
     "Limits",
     "LogEntry",
@@ -79,6 +83,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "backup",
+    "history",
     "inspect",
     "install",
     "log",
@@ -128,15 +133,17 @@ def restore(
     force: bool = False,
     dry_run: bool = False,
     adopt: bool = True,
+    version: str | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
 
     With ``adopt`` the new database continues the lineage (epoch + 1), and the old controller is
-    fenced at its next publish. Raises `SnapshotError`, `Refused`, `AccessError`.
+    fenced at its next publish. ``version`` is one that `history` lists; of an earlier one only a
+    copy can be made. Raises `SnapshotError`, `Refused`, `AccessError`.
     """
     adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex) if adopt else None
-    with closing(registry.open_store(store)) as opened:
+    with _opened(store, version, to_adopt=adopt and not dry_run) as opened:
         with closing(registry.open_target(database)) as target:
             return _restore(
                 opened,
@@ -150,20 +157,36 @@ def restore(
 
 
 def verify(
-    store: str | Store, database: Any = None, *, progress: Progress | None = None
+    store: str | Store,
+    database: Any = None,
+    *,
+    version: str | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
-    """Check that the object is whole; with ``database`` also that it equals the object."""
-    with closing(registry.open_store(store)) as opened:
+    """Check that the object is whole; with ``database`` also that it equals the object.
+
+    ``version`` is one that `history` lists.
+    """
+    with _opened(store, version) as opened:
         if database is None:
             return _verify(opened, None, progress)
         with closing(_source(database)) as source:
             return _verify(opened, source, progress)
 
 
-def inspect(store: str | Store) -> InspectReport:
-    """What the object holds."""
-    with closing(registry.open_store(store)) as opened:
+def inspect(store: str | Store, *, version: str | None = None) -> InspectReport:
+    """What the object holds, or held as the ``version`` that `history` lists."""
+    with _opened(store, version) as opened:
         return _inspect(opened)
+
+
+def history(store: str | Store, *, limit: int = versions.LIMIT) -> list[HistoryEntry]:
+    """The states of the object that the store keeps, newest first, the present one among them.
+
+    Raises `UsageError` for a store that cannot tell.
+    """
+    with closing(registry.open_store(store)) as opened:
+        return [_entry(found) for found in versions.history(opened, limit)]
 
 
 def log(store: str | Store) -> Iterator[LogEntry]:
@@ -208,6 +231,34 @@ def uninstall(database: Any) -> None:
     """Remove all that Bequest ever put into the database."""
     with closing(_source(database)) as source:
         source.uninstall()
+
+
+def _entry(found: Version) -> HistoryEntry:
+    mark = found.mark
+    return HistoryEntry(
+        version=found.id,
+        current=found.current,
+        serial=None if mark is None else mark.serial,
+        epoch=None if mark is None else mark.epoch,
+        lineage=None if mark is None else mark.lineage,
+        at=iso(found.at),
+        bytes=found.size_bytes,
+    )
+
+
+@contextmanager
+def _opened(store: str | Store, version: str | None, *, to_adopt: bool = False) -> Generator[Store]:
+    """The store, or the version of its object that is meant."""
+    with closing(registry.open_store(store)) as opened:
+        if version is None:
+            yield opened
+            return
+        with closing(versions.at(opened, version)) as past:
+            if not to_adopt:
+                yield past
+                return
+            versions.check_present(opened, past)
+            yield opened
 
 
 def _source(database: Any) -> Source:

@@ -69,6 +69,7 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.struck: list[Request] = []
         self._plan: list[tuple[Match, Fault, int]] = []
+        self.received_bytes = 0
         self._lock = threading.Lock()
         proxy = self
 
@@ -87,6 +88,7 @@ class FaultProxy:
         """Forget the requests seen and the faults planned."""
         with self._lock:
             self.requests.clear()
+            self.received_bytes = 0
             self.struck.clear()
             self._plan.clear()
 
@@ -106,6 +108,11 @@ class FaultProxy:
                     self.struck.append(request)
                     return fault
             return None
+
+    def received(self, count: int) -> None:
+        """Count what goes back in bodies."""
+        with self._lock:
+            self.received_bytes += count
 
     def serve(self) -> None:
         self._server.serve_forever(poll_interval=0.02)
@@ -204,6 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", length)
         self.end_headers()
         if not bodiless:
+            self.owner.received(len(answer.body[:body_bytes]))
             self.wfile.write(answer.body[:body_bytes])
         if body_bytes is not None:
             self._hang_up()

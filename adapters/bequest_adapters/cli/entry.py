@@ -25,6 +25,7 @@ VERBS: Final = {
     "verify": "Check the object, and that a database equals it.",
     "inspect": "What the object holds.",
     "log": "The mutations in the object's tail.",
+    "history": "The earlier versions that the store keeps.",
     "status": "How a controller's backup stands.",
     "install": "Put capture into a database.",
     "uninstall": "Take all of Bequest out of a database.",

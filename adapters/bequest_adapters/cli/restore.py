@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import config_option, database_option, json_option, store_argument
+from .options import config_option, database_option, json_option, store_argument, version_option
 from .output import number, print_facts, print_json, print_not_covered, seconds
 from .progress import progress
 
@@ -23,10 +23,17 @@ from .progress import progress
     is_flag=True,
     help="Make a copy only: the object's controller stays the one that may publish.",
 )
+@version_option
 @json_option
 @config_option
 def command(
-    store: str, database: str, force: bool, dry_run: bool, no_adopt: bool, as_json: bool
+    store: str,
+    database: str,
+    force: bool,
+    dry_run: bool,
+    no_adopt: bool,
+    version: str | None,
+    as_json: bool,
 ) -> None:
     """Make a database from the object at STORE: exactly its state, or no change at all.
 
@@ -43,7 +50,13 @@ def command(
 
     with progress(quiet=as_json) as listener:
         report = bequest.restore(
-            store, database, force=force, dry_run=dry_run, adopt=not no_adopt, progress=listener
+            store,
+            database,
+            force=force,
+            dry_run=dry_run,
+            adopt=not no_adopt,
+            version=version,
+            progress=listener,
         )
     if as_json:
         print_json(dict(report))

@@ -63,13 +63,24 @@ def settings(address: Address, environment: Mapping[str, str] = os.environ) -> A
     )
 
 
-def connect(settings: AzureSettings, container: str, blob: str) -> Client:
-    """A client for one blob. Sends nothing. Raises `UsageError` without the extra."""
-    blobs = sdk("azure.storage.blob")
+def connect(settings: AzureSettings, container: str, blob: str, **which: str | None) -> Client:
+    """A client for one blob, or ``which`` version or snapshot of it. Sends nothing.
+
+    Raises `UsageError` without the extra.
+    """
+    return _connect("BlobClient", settings, container_name=container, blob_name=blob, **which)
+
+
+def connect_container(settings: AzureSettings, container: str) -> Client:
+    """A client for a container, as a context. Sends nothing."""
+    return _connect("ContainerClient", settings, container_name=container)
+
+
+def _connect(kind: str, settings: AzureSettings, **place: str | None) -> Client:
+    client = getattr(sdk("azure.storage.blob"), kind)
     _hush()
     options = {
-        "container_name": container,
-        "blob_name": blob,
+        **place,
         "retry_total": 0,
         "connection_timeout": CONNECT_TIMEOUT_SECONDS,
         "read_timeout": READ_TIMEOUT_SECONDS,
@@ -78,9 +89,9 @@ def connect(settings: AzureSettings, container: str, blob: str) -> Client:
     }
     try:
         if settings.connection_string:
-            return blobs.BlobClient.from_connection_string(settings.connection_string, **options)
+            return client.from_connection_string(settings.connection_string, **options)
         url = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
-        return blobs.BlobClient(url, credential=_credential(settings), **options)
+        return client(url, credential=_credential(settings), **options)
     except ValueError as error:
         # Its text may repeat a part of the connection string.
         raise UsageError(

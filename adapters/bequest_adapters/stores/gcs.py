@@ -24,14 +24,15 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import BequestError, Conflict, SnapshotMissing, UsageError
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
+from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import parse
@@ -40,6 +41,7 @@ from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
 from .gcs_errors import calling, no_bucket, sdk
 from .marks import from_metadata, to_metadata
+from .past import PastStore
 from .ranged import ranged
 
 COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
@@ -113,6 +115,42 @@ class GcsStore:
         with self._from(self._stat(), writing=False) as stream:
             yield stream
 
+    @contextmanager
+    def read_newer(self, version: str) -> Generator[tuple[Stat, BinaryIO] | None, None, None]:
+        stat = self._stat()
+        if stat.version == version:
+            yield None
+            return
+        with self._from(stat, writing=False) as stream:
+            yield stat, stream
+
+    def history(self, limit: int) -> Sequence[Version]:
+        with calling(self.name):
+            # True would be sent as "True", which an emulator need not know.
+            listed = self._listed(self._key, versions="true")
+            found = [blob for blob in listed if blob.name == self._key]
+        found.sort(key=lambda blob: int(blob.generation), reverse=True)
+        return [_version(blob) for blob in found[:limit]]
+
+    def at(self, version: str) -> Store:
+        if not (version.isascii() and version.isdecimal()):
+            raise UsageError(
+                "A version in Google Cloud Storage is a number, its generation. Nothing was done. "
+                "Take one that `bequest history` lists."
+            )
+        name = f"{self.name} (version {version})"
+
+        def stat() -> Stat:
+            return self._stat(int(version))
+
+        @contextmanager
+        def read() -> Generator[BinaryIO, None, None]:
+            with self._from(stat(), writing=False) as stream:
+                yield stream
+
+        # The connections are this store's own.
+        return PastStore(name, stat, read, lambda: None)
+
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         size_bytes = onto.size_bytes + len(data)
         if size_bytes < self._threshold_bytes:
@@ -149,10 +187,10 @@ class GcsStore:
 
     # Reading
 
-    def _stat(self) -> Stat:
+    def _stat(self, generation: int | None = None) -> Stat:
         try:
             with calling(self.name):
-                blob = self._blob(self._key)
+                blob = self._blob(self._key, generation=generation)
                 blob.reload(timeout=TIMEOUT_SECONDS, retry=None)
         except SnapshotMissing:
             self._seek_bucket()
@@ -203,13 +241,14 @@ class GcsStore:
             raise no_bucket(self.name) from error
         self._bucket_seen = True
 
-    def _listed(self, prefix: str, most: int | None = None) -> Any:
+    def _listed(self, prefix: str, most: int | None = None, **what: Any) -> Any:
         return self._client.list_blobs(
             self._bucket_name,
             prefix=prefix,
             max_results=most,
             timeout=TIMEOUT_SECONDS,
             retry=None,
+            **what,
         )
 
     def _generation(self, onto: Stat | None) -> int:
@@ -314,3 +353,9 @@ class GcsStore:
     def _written(self, blob: Any, mark: Mark, size_bytes: int, data: bytes | None) -> Stat:
         self._known = _Known(str(blob.generation), data)
         return Stat(str(blob.generation), size_bytes, mark)
+
+
+def _version(blob: Any) -> Version:
+    written = blob.time_created.timestamp()
+    mark = from_metadata(blob.metadata)
+    return Version(str(blob.generation), written, int(blob.size), mark, blob.time_deleted is None)

@@ -24,9 +24,9 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -38,15 +38,16 @@ from bequest.errors import (
     Unreachable,
     UsageError,
 )
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
+from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import Address, parse
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .bodies import parts as parts_of
 from .s3_client import Client, S3Settings, connect, settings
-from .s3_download import download
 from .s3_errors import calling, no_bucket
+from .s3_reading import S3Reading, history, metadata_of, past
 
 MULTIPART_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
 """From this size on, objects are written in parts. S3 takes no part but the last below 5 MiB."""
@@ -134,6 +135,7 @@ class S3Store:
         self._known: _Known | None = None
         self._bucket_seen = False
         self._orphans_sought = False
+        self._reading = S3Reading(lambda: self._client, self._place, self.name, sleep)
 
     @property
     def name(self) -> str:
@@ -143,19 +145,27 @@ class S3Store:
 
     def head(self) -> Stat | None:
         try:
-            with calling(self.name):
-                answer = self._client.head_object(**self._place)
+            return self._reading.stat()
         except SnapshotMissing:
             self._seek_bucket()
             return None
-        return Stat(answer["ETag"], answer["ContentLength"], _mark(answer["Metadata"]))
 
     @contextmanager
     def read(self) -> Generator[BinaryIO, None, None]:
-        with calling(self.name):
-            answer = self._client.get_object(**self._place)
-        with self._download(answer) as stream:
-            yield stream
+        with self._reading.read_newer("") as found:
+            assert found is not None, "no object has an empty version"
+            yield found[1]
+
+    def read_newer(self, version: str) -> AbstractContextManager[tuple[Stat, BinaryIO] | None]:
+        return self._reading.read_newer(version)
+
+    def history(self, limit: int) -> Sequence[Version]:
+        return history(self._client, self._place, self.name, limit)
+
+    def at(self, version: str) -> Store:
+        name = f"{self.name} (version {version})"
+        place = {**self._place, "VersionId": version}
+        return past(S3Reading(lambda: self._client, place, name, self._sleep), name)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         size_bytes = onto.size_bytes + len(data)
@@ -165,7 +175,7 @@ class S3Store:
         if self._copyable(onto):
             return self._copy_and_add(data, onto, mark)
         # The object was written whole so far: once more, from now on in parts.
-        with self._part_of(onto) as body:
+        with self._reading.from_version(onto) as body:
             return self._multipart(Chained(body, onto.size_bytes, data), size_bytes, onto, mark)
 
     def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
@@ -188,27 +198,11 @@ class S3Store:
 
     # Reading
 
-    def _download(self, answer: Mapping[str, Any]) -> BinaryIO:
-        return download(answer, self._rest, self.name, self._sleep)
-
-    def _rest(self, version: str, offset: int) -> Mapping[str, Any]:
-        with calling(self.name):
-            return cast(
-                Mapping[str, Any],
-                self._client.get_object(**self._place, IfMatch=version, Range=f"bytes={offset}-"),
-            )
-
-    def _part_of(self, onto: Stat, **what: str) -> BinaryIO:
-        """Read ``onto`` back, or a range of it. Raises `Conflict` when it is gone."""
-        with calling(self.name, writing=True):
-            answer = self._client.get_object(**self._place, IfMatch=onto.version, **what)
-        return self._download(answer)
-
     def _small(self, onto: Stat) -> bytes:
         known = self._known
         if known is not None and known.version == onto.version and known.data is not None:
             return known.data
-        with self._part_of(onto) as stream:
+        with self._reading.from_version(onto) as stream:
             return stream.read()
 
     def _copyable(self, onto: Stat) -> bool:
@@ -216,8 +210,7 @@ class S3Store:
         known = self._known
         if known is not None and known.version == onto.version and known.data is None:
             return True
-        with self._part_of(onto, Range=f"bytes=0-{PREAMBLE_BYTES - 1}") as stream:
-            found = preamble_of(stream.read())
+        found = preamble_of(self._reading.part(onto, 0, PREAMBLE_BYTES))
         return found is None or found.floor
 
     def _seek_bucket(self) -> None:
@@ -241,7 +234,7 @@ class S3Store:
                 **self._settings.for_new_objects(),
                 Body=data,
                 ContentMD5=_md5(data),
-                Metadata=_metadata(mark),
+                Metadata=metadata_of(mark),
             )
         self._known = _Known(answer["ETag"], data)
         return Stat(answer["ETag"], len(data), mark)
@@ -271,7 +264,7 @@ class S3Store:
         self._abort_orphans()
         with calling(self.name, writing=True):
             answer = self._client.create_multipart_upload(
-                **self._place, **self._settings.for_new_objects(), Metadata=_metadata(mark)
+                **self._place, **self._settings.for_new_objects(), Metadata=metadata_of(mark)
             )
         upload = _Upload(self._client, self.name, self._place, answer["UploadId"], onto)
         try:
@@ -376,27 +369,6 @@ def _condition(onto: Stat | None) -> dict[str, str]:
 def _md5(data: bytes) -> str:
     # Asked for by S3's own interface, which compares it on arrival; not for security.
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-
-def _metadata(mark: Mark) -> dict[str, str]:
-    return {
-        "bequest-lineage": mark.lineage,
-        "bequest-epoch": str(mark.epoch),
-        "bequest-serial": str(mark.serial),
-        "bequest-token": mark.token,
-    }
-
-
-def _mark(metadata: Mapping[str, str]) -> Mark | None:
-    try:
-        return Mark(
-            metadata["bequest-lineage"],
-            int(metadata["bequest-epoch"]),
-            int(metadata["bequest-serial"]),
-            metadata["bequest-token"],
-        )
-    except (KeyError, ValueError):
-        return None
 
 
 def _server_time(answer: Mapping[str, Any]) -> datetime:
