@@ -70,6 +70,10 @@ class FaultProxy:
         self.struck: list[Request] = []
         self._plan: list[tuple[Match, Fault, int]] = []
         self.received_bytes = 0
+        self.dropped: frozenset[str] = frozenset()
+        """Headers that the server does not get to see ..."""
+        self.dropped_only = ""
+        """... in requests whose method and path contain this. GET and HEAD keep them."""
         self._lock = threading.Lock()
         proxy = self
 
@@ -183,13 +187,18 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(pieces)
 
+    def _dropped(self) -> frozenset[str]:
+        writes = self.command in ("PUT", "POST", "DELETE")
+        meant = self.owner.dropped_only in f"{self.command} {self.path}"
+        return self.owner.dropped if writes and meant else frozenset()
+
     def _forward(self, body: bytes) -> Answer:
         port = self.owner.upstream_port
         server = http.client.HTTPConnection("127.0.0.1", port, timeout=UPSTREAM_TIMEOUT_SECONDS)
         try:
             server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in _HOP | {"expect"}:
+                if name.lower() not in _HOP | {"expect"} | self._dropped():
                     server.putheader(name, value)
             server.putheader("Content-Length", str(len(body)))
             server.endheaders(body or None)

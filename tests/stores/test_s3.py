@@ -23,7 +23,7 @@ from bequest.model import Mark, Stat
 from bequest.testing.objects import Sample, sample, whole
 from bequest_adapters.stores.ranged import RANGE_BYTES
 from bequest_adapters.stores.retrying import retrying
-from bequest_adapters.stores.s3 import PARALLEL_PARTS, Limits, S3Store, open_store
+from bequest_adapters.stores.s3 import NO_VERSION, PARALLEL_PARTS, Limits, S3Store, open_store
 from bequest_adapters.stores.s3_client import S3Settings
 from tests.servers.proxy import (
     LOSE_ANSWER,
@@ -77,7 +77,8 @@ def _is(method: str, fragment: str = "") -> Match:
 
 
 def _puts(request: Request) -> bool:
-    return request.method == "PUT" and "uploadId" not in request.path
+    challenge = request.headers.get("if-match") == NO_VERSION
+    return request.method == "PUT" and "uploadId" not in request.path and not challenge
 
 
 def _completes(request: Request) -> bool:
@@ -114,9 +115,14 @@ def test_one_row_into_64_mib_sends_under_16_kib(seaweedfs: S3Server) -> None:
         store.close()
 
 
-def test_a_small_object_is_published_in_one_request(store: S3Store, proxy: FaultProxy) -> None:
+def test_a_small_object_is_published_in_one_request_and_created_in_two(
+    store: S3Store, proxy: FaultProxy
+) -> None:
     base, stat = _publish(store)
-    assert [request.method for request in proxy.requests] == ["PUT"]
+    challenge, create = proxy.requests
+    assert challenge.headers["if-match"] == NO_VERSION
+    assert challenge.headers["content-length"] == "0"
+    assert create.headers["if-none-match"] == "*"
     proxy.clear()
     frame, mark, _ = base.next_frame()
     store.append(frame, onto=stat, mark=mark)
@@ -405,7 +411,7 @@ def test_every_refusal_of_a_write_has_its_kind(
     with pytest.raises(BequestError) as caught:
         _publish(store)
     assert type(caught.value) is expected
-    assert len(proxy.requests) == 1, "one attempt per call"
+    assert len(list(filter(_puts, proxy.requests))) == 1, "one attempt per call"
 
 
 def test_throttling_says_how_long_to_wait(store: S3Store, proxy: FaultProxy) -> None:

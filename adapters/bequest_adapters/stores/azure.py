@@ -38,7 +38,9 @@ from bequest.snapshot.frame import PREAMBLE_BYTES
 from .address import parse
 from .azure_client import AzureSettings, Client, connect, connect_container, settings
 from .azure_errors import calling, sdk
+from .azure_survey import survey
 from .bodies import Chained, Floored, Readable, parts, preamble_of
+from .findings import Finding, Scratch
 from .marks import from_metadata, to_metadata
 from .past import PastStore
 from .ranged import ranged
@@ -180,9 +182,24 @@ class AzureStore:
         with self._client_lock:
             if self._lazy_client is None:
                 self._lazy_client = connect(
-                    self._settings, self._container, self._blob, **self._which
+                    self._settings, self._container, self._blob, self._which
                 )
             return self._lazy_client
+
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        blob = f"{self._blob}{suffix}"
+        store = AzureStore(self._container, blob, self._settings)
+        return Scratch(store, SMALL_BLOCK_BYTES, store.remove)
+
+    def remove(self) -> None:
+        """Delete the blob and its snapshots. For scratch objects only. Raises `AccessError`."""
+        with calling(self.name):
+            self._client.delete_blob(delete_snapshots="include")
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        return survey(self._client, self._settings, self._container, self._blob + suffix, self.name)
 
     # Reading
 

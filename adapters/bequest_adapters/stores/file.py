@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -43,6 +43,7 @@ from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
 from .address import parse
 from .answers import conflict
 from .disk import Disk
+from .findings import Finding, Scratch, ok, versions_kept, warning
 from .past import PastStore
 from .pinned import Pin, last_digest, look, pinned_stream
 
@@ -181,6 +182,34 @@ class FileStore:
 
     def close(self) -> None:
         self._known = None
+
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        store = FileStore(f"{self._path}{suffix}", disk=self._disk)
+        return Scratch(store, 0, store.remove)
+
+    def remove(self) -> None:
+        """Delete the file and its lock. For scratch objects only. Raises `AccessError`."""
+        with self._told("removed"):
+            for path in (self._path, f"{self._path}.lock"):
+                with suppress(FileNotFoundError):
+                    self._disk.unlink(path)
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        with self._told("looked at"):
+            mode = os.stat(f"{self._path}{suffix}").st_mode
+        if mode & 0o077:
+            text, remedy = "Other users of this machine may read new objects.", "Check the umask."
+            yield warning("public access", text, remedy)
+        else:
+            yield ok("public access", "Only this user may read new objects.")
+        if self._keep:
+            yield ok(
+                "versioning", f"The last {self._keep} objects that rewrites replaced are kept."
+            )
+        else:
+            yield versions_kept(False, "The folder", "Add ?keep=N to a file: address.")
 
     # Reading
 

@@ -24,7 +24,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,8 +38,10 @@ from bequest.snapshot.frame import PREAMBLE_BYTES
 from .address import parse
 from .answers import conflict
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
+from .findings import Finding, Scratch
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
 from .gcs_errors import calling, no_bucket, sdk
+from .gcs_survey import survey
 from .marks import from_metadata, to_metadata
 from .past import PastStore
 from .ranged import ranged
@@ -49,6 +51,7 @@ COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Of a resumable upload; a multiple of 256 KiB."""
 LEFTOVER_AGE: Final = timedelta(hours=1)
+SCRATCH_THRESHOLD_BYTES: Final = 64 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 
 OPTIONS: Final = frozenset({"endpoint", "compose_threshold"})
@@ -184,6 +187,28 @@ class GcsStore:
 
     def _blob(self, key: str, **facts: Any) -> Any:
         return self._client.bucket(self._bucket_name).blob(key, **facts)
+
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        key = f"{self._key}{suffix}"
+        store = GcsStore(
+            self._bucket_name, key, self._endpoint, threshold_bytes=SCRATCH_THRESHOLD_BYTES
+        )
+        return Scratch(store, SCRATCH_THRESHOLD_BYTES, store.remove)
+
+    def remove(self) -> None:
+        """Delete the object and its versions. For scratch objects only. Raises `AccessError`."""
+        with calling(self.name):
+            for blob in self._listed(self._key, versions="true"):
+                if blob.name == self._key:
+                    old = self._blob(self._key, generation=blob.generation)
+                    old.delete(timeout=TIMEOUT_SECONDS, retry=None)
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        return survey(
+            self._client, self._bucket_name, self._key + suffix, self._endpoint, self.name
+        )
 
     # Reading
 

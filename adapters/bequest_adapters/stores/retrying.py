@@ -54,6 +54,11 @@ class RetryingStore:
     def name(self) -> str:
         return self._store.name
 
+    @property
+    def inner(self) -> Store:
+        """The store whose calls are tried again."""
+        return self._store
+
     def head(self) -> Stat | None:
         return self._persist(self._store.head)
 

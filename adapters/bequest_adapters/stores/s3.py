@@ -21,6 +21,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import logging
 import math
 import threading
 import time
@@ -30,10 +31,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import (
     BequestError,
+    Conflict,
+    Refused,
     SnapshotMissing,
     Unreachable,
     UsageError,
@@ -45,9 +49,13 @@ from bequest.snapshot.frame import PREAMBLE_BYTES
 from .address import Address, parse
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .bodies import parts as parts_of
+from .findings import Finding, Scratch
 from .s3_client import Client, S3Settings, connect, settings
 from .s3_errors import calling, no_bucket
 from .s3_reading import S3Reading, history, metadata_of, past
+from .s3_survey import SMALLEST_PART_BYTES, remove, survey
+
+logger = logging.getLogger("bequest")
 
 MULTIPART_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
 """From this size on, objects are written in parts. S3 takes no part but the last below 5 MiB."""
@@ -57,6 +65,9 @@ MOST_PARTS: Final = 10_000
 LARGEST_COPY_BYTES: Final = 5 * 1024**3
 ORPHAN_AGE_SECONDS: Final = 24 * 3600.0
 """An upload to our key that is older than this was left by a publisher that died."""
+
+NO_VERSION: Final = '"00000000000000000000000000000000"'
+"""Looks like an ETag and never was one."""
 
 OPTIONS: Final = frozenset(
     {
@@ -71,6 +82,7 @@ OPTIONS: Final = frozenset(
         "proxy",
         "multipart_threshold",
         "part_size",
+        "accept_unconditional",
     }
 )
 
@@ -84,7 +96,13 @@ def open_store(url: str) -> S3Store:
             "An S3 store's address needs a bucket and the name of one object, "
             "as in s3://bucket/folder/name."
         )
-    return S3Store(address.host, key, settings(address), limits=limits(address))
+    return S3Store(
+        address.host,
+        key,
+        settings(address),
+        limits=limits(address),
+        accept_unconditional=address.flag("accept_unconditional"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +140,14 @@ class S3Store:
         settings: S3Settings,
         *,
         limits: Limits | None = None,
+        accept_unconditional: bool = False,
         orphan_age_seconds: float = ORPHAN_AGE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._place: dict[str, Any] = {"Bucket": bucket, "Key": key}
         self._settings = settings
         self._limits = limits if limits is not None else Limits()
+        self.accepts_unconditional = accept_unconditional
         self._orphan_age_seconds = orphan_age_seconds
         self._sleep = sleep
         self._lazy_client: Client | None = None
@@ -179,6 +199,8 @@ class S3Store:
             return self._multipart(Chained(body, onto.size_bytes, data), size_bytes, onto, mark)
 
     def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
+        if onto is None:
+            self._challenge()
         if size_bytes < self._limits.threshold_bytes:
             return self._put(pinned(exactly(body, size_bytes), floor=False), onto, mark)
         return self._multipart(body, size_bytes, onto, mark)
@@ -223,6 +245,54 @@ class S3Store:
         except SnapshotMissing as error:
             raise no_bucket(self.name) from error
         self._bucket_seen = True
+
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        place = {**self._place, "Key": f"{self._place['Key']}{suffix}"}
+        part = max(SMALLEST_PART_BYTES, self._limits.part_bytes)
+        limits = Limits(threshold_bytes=SMALLEST_PART_BYTES, part_bytes=part)
+        store = S3Store(
+            place["Bucket"], place["Key"], self._settings, limits=limits, accept_unconditional=True
+        )
+        removal = partial(remove, self._client, place, self.name)
+        return Scratch(store, SMALLEST_PART_BYTES, removal)
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        return survey(self._client, self._settings, self._place, self.name, suffix)
+
+    def _challenge(self) -> None:
+        """Before the first publish, ask for what must be refused: one small request.
+
+        Raises `Refused` when the endpoint grants it: it would grant a stale controller as much.
+        """
+        if self.accepts_unconditional:
+            logger.warning(
+                "%s is written without asking whether its endpoint enforces conditions, as "
+                "accept_unconditional demands: a stale controller may overwrite the backup.",
+                self.name,
+            )
+            return
+        try:
+            with calling(self.name, writing=True):
+                self._client.put_object(
+                    **self._place,
+                    **self._settings.for_new_objects(),
+                    IfMatch=NO_VERSION,
+                    Body=b"",
+                    ContentMD5=_md5(b""),
+                )
+        except Conflict:
+            return
+        with suppress(BequestError), calling(self.name):
+            self._client.delete_object(**self._place)
+        raise Refused(
+            f"The endpoint of {self.name} ignores If-Match: it accepted a write onto a version "
+            "that never was, and so would accept those of a stale controller. Nothing was backed "
+            "up. Take an endpoint that enforces conditional writes (`bequest doctor` tells), or "
+            "accept the danger with ?accept_unconditional=true, after removing the empty object "
+            "if it still stands there."
+        )
 
     # Writing
 
