@@ -109,6 +109,7 @@ REPORTS = {
     "inspect": bequest.InspectReport,
     "diff": bequest.DiffReport,
     "log": bequest.LogEntry,
+    "history": bequest.HistoryEntry,
     "status": bequest.Status,
 }
 

@@ -11,14 +11,14 @@ Importing this loads no driver and no cloud SDK; they come with the address that
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from . import registry
+from . import registry, versions
 from .backup import Backup, ask, read_status, selection_of
 from .compactor import Limits
 from .difference import DatabaseSide, ObjectSide, compare
@@ -46,6 +46,7 @@ from .replay import preflight as _preflight
 from .replay import restore as _restore
 from .report import (
     DiffReport,
+    HistoryEntry,
     InspectReport,
     LogEntry,
     PreflightReport,
@@ -54,6 +55,7 @@ from .report import (
     RowChange,
     Status,
     VerifyReport,
+    iso,
 )
 from .verify import inspect as _inspect
 from .verify import log as _log
@@ -62,6 +64,7 @@ from .verify import verify as _verify
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from .model import Version
     from .ports import Source, Store
 
 __all__ = [
@@ -72,6 +75,7 @@ __all__ = [
     "Denied",
     "DiffReport",
     "Different",
+    "HistoryEntry",
     "InspectReport",
     "Limits",
     "LogEntry",
@@ -92,6 +96,7 @@ __all__ = [
     "__version__",
     "backup",
     "diff",
+    "history",
     "inspect",
     "install",
     "log",
@@ -150,21 +155,24 @@ def restore(
     adopt: bool | None = None,
     if_empty: bool = False,
     if_exists: bool = False,
+    version: str | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
 
     With ``adopt`` (the default) the new database continues the lineage (epoch + 1), and the old
     controller is fenced at its next publish. ``at`` is a serial or a time with its zone: the state
-    then, as far back as the object's tail goes. ``tables`` and ``exclude`` are globs: a part of the
-    tables, with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists``
-    do nothing when the database holds data already, or when there is no object.
+    then, as far back as the object's tail goes. ``version`` is one that `history` lists; of an
+    earlier one only a copy can be made. ``tables`` and ``exclude`` are globs: a part of the tables,
+    with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists`` do
+    nothing when the database holds data already, or when there is no object.
 
     Raises `SnapshotError`, `Refused`, `AccessError`, `UsageError`: all that is in the way at once.
     """
     plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
     clock = registry.system_clock()
-    with closing(registry.open_store(store)) as opened:
+    adopts = plan.adoption is not None and not dry_run
+    with _store(store, version, to_adopt=adopts) as opened:
         with closing(registry.open_target(database)) as target:
             if not dry_run:
                 return _restore(opened, target, clock, plan, progress=progress)
@@ -186,6 +194,7 @@ def preflight(
     adopt: bool | None = None,
     if_empty: bool = False,
     if_exists: bool = False,
+    version: str | None = None,
 ) -> PreflightReport:
     """Whether `restore` with the same arguments would work, and all that is in the way.
 
@@ -193,7 +202,7 @@ def preflight(
     that has no adapter.
     """
     plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
-    with closing(registry.open_store(store)) as opened:
+    with _store(store, version) as opened:
         with closing(registry.open_target(database)) as target:
             return _preflight(opened, target, registry.system_clock(), plan)
 
@@ -255,20 +264,36 @@ def diff(
 
 
 def verify(
-    store: str | Store, database: Any = None, *, progress: Progress | None = None
+    store: str | Store,
+    database: Any = None,
+    *,
+    version: str | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
-    """Check that the object is whole; with ``database`` also that it equals the object."""
-    with closing(registry.open_store(store)) as opened:
+    """Check that the object is whole; with ``database`` also that it equals the object.
+
+    ``version`` is one that `history` lists.
+    """
+    with _store(store, version) as opened:
         if database is None:
             return _verify(opened, None, progress)
         with closing(_source(database)) as source:
             return _verify(opened, source, progress)
 
 
-def inspect(store: str | Store) -> InspectReport:
-    """What the object holds."""
-    with closing(registry.open_store(store)) as opened:
+def inspect(store: str | Store, *, version: str | None = None) -> InspectReport:
+    """What the object holds, or held as the ``version`` that `history` lists."""
+    with _store(store, version) as opened:
         return _inspect(opened)
+
+
+def history(store: str | Store, *, limit: int = versions.LIMIT) -> list[HistoryEntry]:
+    """The states of the object that the store keeps, newest first, the present one among them.
+
+    Raises `UsageError` for a store that cannot tell.
+    """
+    with closing(registry.open_store(store)) as opened:
+        return [_entry(found) for found in versions.history(opened, limit)]
 
 
 def log(store: str | Store) -> Iterator[LogEntry]:
@@ -313,6 +338,34 @@ def uninstall(database: Any) -> None:
     """Remove all that Bequest ever put into the database."""
     with closing(_source(database)) as source:
         source.uninstall()
+
+
+def _entry(found: Version) -> HistoryEntry:
+    mark = found.mark
+    return HistoryEntry(
+        version=found.id,
+        current=found.current,
+        serial=None if mark is None else mark.serial,
+        epoch=None if mark is None else mark.epoch,
+        lineage=None if mark is None else mark.lineage,
+        at=iso(found.at),
+        bytes=found.size_bytes,
+    )
+
+
+@contextmanager
+def _store(store: str | Store, version: str | None, *, to_adopt: bool = False) -> Generator[Store]:
+    """The store, or the version of its object that is meant."""
+    with closing(registry.open_store(store)) as opened:
+        if version is None:
+            yield opened
+            return
+        with closing(versions.at(opened, version)) as past:
+            if not to_adopt:
+                yield past
+                return
+            versions.check_present(opened, past)
+            yield opened
 
 
 def _source(database: Any) -> Source:

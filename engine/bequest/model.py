@@ -129,6 +129,21 @@ class Stat:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """One state of the object that a store keeps: the present one, or one that was replaced.
+
+    ``id`` is the store's own word for it. ``at`` is when it was written (seconds since the epoch,
+    by the store's clock).
+    """
+
+    id: str
+    at: float
+    size_bytes: int
+    mark: Mark | None
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """A publish that was about to be sent when this was written down.
 

@@ -23,6 +23,7 @@ from .model import (
     Selection,
     Stat,
     Table,
+    Version,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +70,40 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back connections. The store may not be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Historic(Protocol):
+    """What a store adds that can tell of earlier states of its object. Optional.
+
+    Callers go through `bequest.versions`, which says so where a store cannot.
+    """
+
+    def history(self, limit: int) -> Sequence[Version]:
+        """The states that are kept, the newest first, ``limit`` at most; the present one too.
+
+        Empty when there is no object. Whatever is not a Bequest snapshot bears no mark.
+        """
+        ...
+
+    def at(self, version: str) -> Store:
+        """That state, to be read: `Store.append` and `Store.rewrite` raise `Refused`.
+
+        Sends nothing yet. Close it before the store that gave it.
+        """
+        ...
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """What a store adds that can skip an object it has shown before. Optional."""
+
+    def read_newer(self, version: str) -> AbstractContextManager[tuple[Stat, BinaryIO] | None]:
+        """The object and what it is, or ``None`` while it is still ``version``.
+
+        An unchanged object costs one small request. Raises `SnapshotMissing`.
+        """
         ...
 
 

@@ -202,6 +202,22 @@ class DiffReport(Report):
 
 
 @dataclass(frozen=True)
+class HistoryEntry(Report):
+    """One state of the object that the store keeps.
+
+    ``serial``, ``epoch`` and ``lineage`` are ``None`` for what is no Bequest snapshot.
+    """
+
+    version: str
+    current: bool
+    serial: int | None
+    epoch: int | None
+    lineage: str | None
+    at: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Status(Report):
     """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused."""
 

@@ -69,6 +69,11 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.struck: list[Request] = []
         self._plan: list[tuple[Match, Fault, int]] = []
+        self.received_bytes = 0
+        self.dropped: frozenset[str] = frozenset()
+        """Headers that the server does not get to see ..."""
+        self.dropped_only = ""
+        """... in requests whose method and path contain this. GET and HEAD keep them."""
         self._lock = threading.Lock()
         proxy = self
 
@@ -87,6 +92,7 @@ class FaultProxy:
         """Forget the requests seen and the faults planned."""
         with self._lock:
             self.requests.clear()
+            self.received_bytes = 0
             self.struck.clear()
             self._plan.clear()
 
@@ -106,6 +112,11 @@ class FaultProxy:
                     self.struck.append(request)
                     return fault
             return None
+
+    def received(self, count: int) -> None:
+        """Count what goes back in bodies."""
+        with self._lock:
+            self.received_bytes += count
 
     def serve(self) -> None:
         self._server.serve_forever(poll_interval=0.02)
@@ -176,13 +187,18 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(pieces)
 
+    def _dropped(self) -> frozenset[str]:
+        writes = self.command in ("PUT", "POST", "DELETE")
+        meant = self.owner.dropped_only in f"{self.command} {self.path}"
+        return self.owner.dropped if writes and meant else frozenset()
+
     def _forward(self, body: bytes) -> Answer:
         port = self.owner.upstream_port
         server = http.client.HTTPConnection("127.0.0.1", port, timeout=UPSTREAM_TIMEOUT_SECONDS)
         try:
             server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in _HOP | {"expect"}:
+                if name.lower() not in _HOP | {"expect"} | self._dropped():
                     server.putheader(name, value)
             server.putheader("Content-Length", str(len(body)))
             server.endheaders(body or None)
@@ -204,6 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", length)
         self.end_headers()
         if not bodiless:
+            self.owner.received(len(answer.body[:body_bytes]))
             self.wfile.write(answer.body[:body_bytes])
         if body_bytes is not None:
             self._hang_up()

@@ -26,7 +26,9 @@ VERBS: Final = {
     "diff": "What a restore would change.",
     "inspect": "What the object holds.",
     "log": "The mutations in the object's tail.",
+    "history": "The earlier versions that the store keeps.",
     "status": "How a controller's backup stands.",
+    "doctor": "Will this store, and this database, work?",
     "install": "Put capture into a database.",
     "uninstall": "Take all of Bequest out of a database.",
 }

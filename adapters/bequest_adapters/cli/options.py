@@ -130,6 +130,15 @@ store_argument = click.argument(
 )
 
 
+version_option = click.option(
+    "--version",
+    metavar="ID",
+    callback=_expanded,
+    help="Take this version of the object instead of the present one; `bequest history` lists "
+    "them.",
+)
+
+
 def selection_options(function: F) -> F:
     """``--include GLOB`` and ``--exclude GLOB``."""
     exclude = click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import config_option, database_option, json_option, store_argument
+from .options import config_option, database_option, json_option, store_argument, version_option
 from .output import number, print_facts, print_json, print_not_covered, print_table, seconds, size
 from .progress import progress
 
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 )
 @click.option("--if-empty", is_flag=True, help="Do nothing when the database holds data already.")
 @click.option("--if-exists", is_flag=True, help="Do nothing when there is no object yet.")
+@version_option
 @json_option
 @config_option
 def command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -63,13 +63,36 @@ def settings(address: Address, environment: Mapping[str, str] = os.environ) -> A
     )
 
 
-def connect(settings: AzureSettings, container: str, blob: str) -> Client:
-    """A client for one blob. Sends nothing. Raises `UsageError` without the extra."""
-    blobs = sdk("azure.storage.blob")
+def connect(
+    settings: AzureSettings,
+    container: str,
+    blob: str,
+    which: Mapping[str, str | None] | None = None,
+    *,
+    anonymous: bool = False,
+) -> Client:
+    """A client for one blob, or ``which`` version or snapshot of it. Sends nothing.
+
+    Raises `UsageError` without the extra.
+    """
+    place = {"container_name": container, "blob_name": blob, **(which or {})}
+    if anonymous:
+        settings = replace(settings, endpoint=_endpoint(settings), connection_string="")
+    return _connect("BlobClient", settings, place, anonymous=anonymous)
+
+
+def connect_container(settings: AzureSettings, container: str) -> Client:
+    """A client for a container, as a context. Sends nothing."""
+    return _connect("ContainerClient", settings, {"container_name": container})
+
+
+def _connect(
+    kind: str, settings: AzureSettings, place: Mapping[str, str | None], *, anonymous: bool = False
+) -> Client:
+    client = getattr(sdk("azure.storage.blob"), kind)
     _hush()
     options = {
-        "container_name": container,
-        "blob_name": blob,
+        **place,
         "retry_total": 0,
         "connection_timeout": CONNECT_TIMEOUT_SECONDS,
         "read_timeout": READ_TIMEOUT_SECONDS,
@@ -78,9 +101,9 @@ def connect(settings: AzureSettings, container: str, blob: str) -> Client:
     }
     try:
         if settings.connection_string:
-            return blobs.BlobClient.from_connection_string(settings.connection_string, **options)
-        url = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
-        return blobs.BlobClient(url, credential=_credential(settings), **options)
+            return client.from_connection_string(settings.connection_string, **options)
+        credential = None if anonymous else _credential(settings)
+        return client(_endpoint(settings), credential=credential, **options)
     except ValueError as error:
         # Its text may repeat a part of the connection string.
         raise UsageError(
@@ -88,6 +111,15 @@ def connect(settings: AzureSettings, container: str, blob: str) -> Client:
             "be published or read until the address, AZURE_STORAGE_CONNECTION_STRING or "
             "AZURE_STORAGE_KEY is corrected."
         ) from error
+
+
+def _endpoint(settings: AzureSettings) -> str:
+    """Where the account answers, also when only a connection string says so."""
+    if settings.endpoint:
+        return settings.endpoint
+    named = _in_connection_string(settings.connection_string).get("blobendpoint", "")
+    account = settings.account or _account_of(settings.connection_string)
+    return named.partition("?")[0] or f"https://{account}.blob.core.windows.net"
 
 
 def _credential(settings: AzureSettings) -> object:
@@ -117,10 +149,14 @@ def _account_in(endpoint: str) -> str:
 
 
 def _account_of(connection_string: str) -> str:
-    pairs = (pair.partition("=") for pair in connection_string.split(";"))
-    found = {name.strip().lower(): value for name, _, value in pairs}
+    found = _in_connection_string(connection_string)
     endpoint = found.get("blobendpoint", "").partition("?")[0].rstrip("/")
     return found.get("accountname", "") or (_account_in(endpoint) if endpoint else "")
+
+
+def _in_connection_string(connection_string: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in connection_string.split(";"))
+    return {name.strip().lower(): value for name, _, value in pairs}
 
 
 def _hush() -> None:

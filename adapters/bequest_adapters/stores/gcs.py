@@ -24,22 +24,26 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import BequestError, Conflict, SnapshotMissing, UsageError
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
+from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import parse
 from .answers import conflict
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
+from .findings import Finding, Scratch
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
 from .gcs_errors import calling, no_bucket, sdk
+from .gcs_survey import survey
 from .marks import from_metadata, to_metadata
+from .past import PastStore
 from .ranged import ranged
 
 COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
@@ -47,6 +51,7 @@ COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Of a resumable upload; a multiple of 256 KiB."""
 LEFTOVER_AGE: Final = timedelta(hours=1)
+SCRATCH_THRESHOLD_BYTES: Final = 64 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 
 OPTIONS: Final = frozenset({"endpoint", "compose_threshold"})
@@ -113,6 +118,42 @@ class GcsStore:
         with self._from(self._stat(), writing=False) as stream:
             yield stream
 
+    @contextmanager
+    def read_newer(self, version: str) -> Generator[tuple[Stat, BinaryIO] | None, None, None]:
+        stat = self._stat()
+        if stat.version == version:
+            yield None
+            return
+        with self._from(stat, writing=False) as stream:
+            yield stat, stream
+
+    def history(self, limit: int) -> Sequence[Version]:
+        with calling(self.name):
+            # True would be sent as "True", which an emulator need not know.
+            listed = self._listed(self._key, versions="true")
+            found = [blob for blob in listed if blob.name == self._key]
+        found.sort(key=lambda blob: int(blob.generation), reverse=True)
+        return [_version(blob) for blob in found[:limit]]
+
+    def at(self, version: str) -> Store:
+        if not (version.isascii() and version.isdecimal()):
+            raise UsageError(
+                "A version in Google Cloud Storage is a number, its generation. Nothing was done. "
+                "Take one that `bequest history` lists."
+            )
+        name = f"{self.name} (version {version})"
+
+        def stat() -> Stat:
+            return self._stat(int(version))
+
+        @contextmanager
+        def read() -> Generator[BinaryIO, None, None]:
+            with self._from(stat(), writing=False) as stream:
+                yield stream
+
+        # The connections are this store's own.
+        return PastStore(name, stat, read, lambda: None)
+
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         size_bytes = onto.size_bytes + len(data)
         if size_bytes < self._threshold_bytes:
@@ -147,12 +188,34 @@ class GcsStore:
     def _blob(self, key: str, **facts: Any) -> Any:
         return self._client.bucket(self._bucket_name).blob(key, **facts)
 
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        key = f"{self._key}{suffix}"
+        store = GcsStore(
+            self._bucket_name, key, self._endpoint, threshold_bytes=SCRATCH_THRESHOLD_BYTES
+        )
+        return Scratch(store, SCRATCH_THRESHOLD_BYTES, store.remove)
+
+    def remove(self) -> None:
+        """Delete the object and its versions. For scratch objects only. Raises `AccessError`."""
+        with calling(self.name):
+            for blob in self._listed(self._key, versions="true"):
+                if blob.name == self._key:
+                    old = self._blob(self._key, generation=blob.generation)
+                    old.delete(timeout=TIMEOUT_SECONDS, retry=None)
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        return survey(
+            self._client, self._bucket_name, self._key + suffix, self._endpoint, self.name
+        )
+
     # Reading
 
-    def _stat(self) -> Stat:
+    def _stat(self, generation: int | None = None) -> Stat:
         try:
             with calling(self.name):
-                blob = self._blob(self._key)
+                blob = self._blob(self._key, generation=generation)
                 blob.reload(timeout=TIMEOUT_SECONDS, retry=None)
         except SnapshotMissing:
             self._seek_bucket()
@@ -203,13 +266,14 @@ class GcsStore:
             raise no_bucket(self.name) from error
         self._bucket_seen = True
 
-    def _listed(self, prefix: str, most: int | None = None) -> Any:
+    def _listed(self, prefix: str, most: int | None = None, **what: Any) -> Any:
         return self._client.list_blobs(
             self._bucket_name,
             prefix=prefix,
             max_results=most,
             timeout=TIMEOUT_SECONDS,
             retry=None,
+            **what,
         )
 
     def _generation(self, onto: Stat | None) -> int:
@@ -314,3 +378,9 @@ class GcsStore:
     def _written(self, blob: Any, mark: Mark, size_bytes: int, data: bytes | None) -> Stat:
         self._known = _Known(str(blob.generation), data)
         return Stat(str(blob.generation), size_bytes, mark)
+
+
+def _version(blob: Any) -> Version:
+    written = blob.time_created.timestamp()
+    mark = from_metadata(blob.metadata)
+    return Version(str(blob.generation), written, int(blob.size), mark, blob.time_deleted is None)

@@ -33,13 +33,15 @@ def ranged(
     name: str,
     sleep: Callable[[float], None],
     *,
+    first: bytes = b"",
     writing: bool = False,
 ) -> BinaryIO:
     """Bytes ``start`` up to ``end`` of one version of the object ``name`` as a stream.
 
-    A version that is gone is a `Conflict` to a writer; to a reader it is `Unreachable`: read again.
+    ``first`` are those that are here already. A version that is gone is a `Conflict` to a writer;
+    to a reader it is `Unreachable`: read again.
     """
-    stream = _Ranged(fetch, start, end, name, sleep, writing)
+    stream = _Ranged(fetch, start, end, name, sleep, first, writing)
     return cast(BinaryIO, io.BufferedReader(stream, BUFFER_BYTES))
 
 
@@ -51,16 +53,17 @@ class _Ranged(io.RawIOBase):
         end: int,
         name: str,
         sleep: Callable[[float], None],
+        first: bytes,
         writing: bool,
     ) -> None:
         super().__init__()
         self._fetch = fetch
-        self._asked = start
+        self._asked = start + len(first)
         self._end = end
         self._name = name
         self._sleep = sleep
         self._writing = writing
-        self._data = memoryview(b"")
+        self._data = memoryview(first)
         self._pool = ThreadPoolExecutor(PARALLEL_RANGES, "bequest-range")
         self._coming: deque[Future[bytes]] = deque()
 

@@ -67,9 +67,10 @@ def _check_endpoint(endpoint: str) -> None:
         )
 
 
-def connect(settings: S3Settings) -> Client:
+def connect(settings: S3Settings, *, anonymous: bool = False) -> Client:
     """A client for ``settings``. Sends nothing. Raises `UsageError` without the extra."""
     boto3, config = sdk("boto3"), sdk("botocore.config")
+    signature = {"signature_version": sdk("botocore").UNSIGNED} if anonymous else {}
     _hush()
     session = boto3.session.Session(
         profile_name=settings.profile or None, region_name=settings.region or None
@@ -91,6 +92,7 @@ def connect(settings: S3Settings) -> Client:
             response_checksum_validation="when_required",
             user_agent_extra="bequest",
             tcp_keepalive=True,
+            **signature,
         ),
     )
 
