@@ -258,7 +258,7 @@ class TestAnswers:
     def test_restore(self, run: Run, library: Library) -> None:
         calls = library("restore", RESTORED)
         code, out, _ = run("restore", "/s", "--database", DATABASE, "--json", "--no-adopt")
-        assert (code, json.loads(out)) == (0, dict(RESTORED) | {"not_covered": []})
+        assert (code, json.loads(out)) == (0, dict(RESTORED) | {"not_covered": [], "files_in": []})
         assert calls.positional == ("/s", DATABASE)
         assert calls.named["adopt"] is False
         _, out, _ = run("restore", "/s", "--database", DATABASE, "--force", "--dry-run")

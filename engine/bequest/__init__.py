@@ -10,15 +10,17 @@ Importing this loads no driver and no cloud SDK; they come with the address that
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 from . import registry
-from .backup import Backup, ask, read_status, selection_of
+from .backup import Backup, ask, open_recorder, read_status, selection_of, with_files
 from .compactor import Limits
 from .errors import (
     AccessError,
@@ -35,10 +37,12 @@ from .errors import (
     Unreachable,
     UsageError,
 )
+from .files import after_restore, check_files, destination, list_or_place
 from .publisher import Publisher
 from .replay import Adoption
 from .replay import restore as _restore
 from .report import (
+    FilesReport,
     InspectReport,
     LogEntry,
     PublishReport,
@@ -62,6 +66,7 @@ __all__ = [
     "Conflict",
     "Denied",
     "Different",
+    "FilesReport",
     "InspectReport",
     "Limits",
     "LogEntry",
@@ -79,6 +84,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "backup",
+    "files",
     "inspect",
     "install",
     "log",
@@ -102,14 +108,27 @@ def backup(
     rewrite: bool = False,
     limits: Limits | None = None,
     progress: Progress | None = None,
+    files: Sequence[str | os.PathLike[str]] = (),
+    files_ignore: Sequence[str] | None = None,
+    files_limit: int | None = None,
 ) -> PublishReport:
     """Publish once, now.
 
-    Without ``include`` and ``exclude`` the tables chosen at the last time are kept. Raises
+    Without ``include`` and ``exclude`` the tables chosen at the last time are kept. ``files`` and
+    its companions are as for `Backup`. Raises
     `Refused` when the object is not this database's to overwrite (``overwrite`` does so anyway).
     """
     with closing(registry.open_store(store)) as opened, closing(_source(database)) as source:
+        recorder = open_recorder(
+            database, source, opened, files,
+            ignore=files_ignore, limit_bytes=files_limit, overwrite=overwrite,
+        )  # fmt: skip
+        if recorder is not None:
+            source.installed()  # a database that is not there must not be made by a table
+            recorder.prepare()
         source.install(selection_of(include, exclude))
+        if recorder is not None:
+            recorder.reconcile()
         publisher = Publisher(
             source,
             opened,
@@ -118,7 +137,9 @@ def backup(
             overwrite=overwrite,
             progress=progress,
         )
-        return publisher.publish(rewrite=rewrite, check=True, exact=True)
+        report = publisher.publish(rewrite=rewrite, check=True, exact=True)
+        uncovered = () if recorder is None else recorder.uncovered
+        return replace(report, not_covered=(*report.not_covered, *uncovered))
 
 
 def restore(
@@ -129,16 +150,24 @@ def restore(
     dry_run: bool = False,
     adopt: bool = True,
     progress: Progress | None = None,
+    files_to: str | os.PathLike[str] | None = None,
+    files_in_place: bool = False,
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
 
     With ``adopt`` the new database continues the lineage (epoch + 1), and the old controller is
-    fenced at its next publish. Raises `SnapshotError`, `Refused`, `AccessError`.
+    fenced at its next publish. Recorded files are written below ``files_to``, or with
+    ``files_in_place`` to where they were, after the database is complete; otherwise they are in the
+    database only. Raises `SnapshotError`, `Refused`, `AccessError`.
     """
+    wanted = destination(files_to, files_in_place)
+    if wanted is not None:
+        with closing(registry.open_store(store)) as opened:
+            check_files(opened, wanted, force=force)
     adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex) if adopt else None
     with closing(registry.open_store(store)) as opened:
         with closing(registry.open_target(database)) as target:
-            return _restore(
+            report = _restore(
                 opened,
                 target,
                 registry.system_clock(),
@@ -147,6 +176,25 @@ def restore(
                 dry_run=dry_run,
                 progress=progress,
             )
+    return report if report.dry_run else after_restore(report, database, wanted, force=force)
+
+
+def files(
+    store: str | Store,
+    *,
+    files_to: str | os.PathLike[str] | None = None,
+    files_in_place: bool = False,
+    force: bool = False,
+) -> FilesReport:
+    """The configuration files in the object; with a destination they are written there.
+
+    ``files_to`` is a folder in which each recorded folder becomes one of its name. A destination
+    that is not empty is refused unless ``force``, which keeps what was there. Raises
+    `SnapshotError`, `Refused`, `AccessError`.
+    """
+    wanted = destination(files_to, files_in_place)
+    with closing(registry.open_store(store)) as opened:
+        return list_or_place(opened, wanted, force=force)
 
 
 def verify(
@@ -179,10 +227,11 @@ def status(database: Any, store: str | Store | None = None) -> Status:
     """
     with closing(_source(database)) as source:
         if store is None:
-            return read_status(source, registry.system_clock())
+            return with_files(read_status(source, registry.system_clock()), database, source)
         with closing(registry.open_store(store)) as opened:
             error = ask(opened, source.recall())
-        return read_status(source, registry.system_clock(), error)
+        found = read_status(source, registry.system_clock(), error)
+        return with_files(found, database, source)
 
 
 def install(

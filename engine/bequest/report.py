@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,7 +42,11 @@ class PublishReport(Report):
 
 @dataclass(frozen=True)
 class RestoreReport(Report):
-    """One replay. ``kept`` is where the data that it replaced can be found."""
+    """One replay. ``kept`` is where the data that it replaced can be found.
+
+    ``files`` counts the configuration files that are recorded in the database, ``files_in`` names
+    the folders into which they were written.
+    """
 
     rows: int
     tables: int
@@ -55,6 +59,8 @@ class RestoreReport(Report):
     kept: str | None = None
     dry_run: bool = False
     not_covered: tuple[tuple[str, str], ...] = ()
+    files: int = 0
+    files_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ class InspectReport(Report):
     tables: dict[str, dict[str, Any]]
     objects: dict[str, int]
     not_covered: tuple[tuple[str, str], ...]
+    files: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,23 @@ class Status(Report):
     last_success: str | None
     last_error: str | None
     store: str
+    files: int = 0
+
+
+@dataclass(frozen=True)
+class FilesReport(Report):
+    """Recorded configuration files. ``roots`` and ``places`` map a root's name to a folder.
+
+    ``places`` is where they were written now, ``kept`` where that which they replaced is.
+    """
+
+    files: int
+    bytes: int
+    roots: dict[str, str]
+    entries: tuple[dict[str, Any], ...]
+    not_covered: tuple[tuple[str, str], ...] = ()
+    places: dict[str, str] = field(default_factory=dict[str, str])
+    kept: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def iso(time: float) -> str:

@@ -22,6 +22,7 @@ VERBS: Final = {
     "run": "Keep the object current while a controller works.",
     "backup": "Publish once, now.",
     "restore": "Make a new controller's database from the object.",
+    "files": "The configuration files in the object.",
     "verify": "Check the object, and that a database equals it.",
     "inspect": "What the object holds.",
     "log": "The mutations in the object's tail.",

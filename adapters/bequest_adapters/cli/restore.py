@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import config_option, database_option, json_option, store_argument
+from .options import config_option, database_option, json_option, placing_options, store_argument
 from .output import number, print_facts, print_json, print_not_covered, seconds
 from .progress import progress
 
@@ -23,10 +23,18 @@ from .progress import progress
     is_flag=True,
     help="Make a copy only: the object's controller stays the one that may publish.",
 )
+@placing_options
 @json_option
 @config_option
 def command(
-    store: str, database: str, force: bool, dry_run: bool, no_adopt: bool, as_json: bool
+    store: str,
+    database: str,
+    force: bool,
+    dry_run: bool,
+    no_adopt: bool,
+    files_to: str | None,
+    files_in_place: bool,
+    as_json: bool,
 ) -> None:
     """Make a database from the object at STORE: exactly its state, or no change at all.
 
@@ -43,7 +51,14 @@ def command(
 
     with progress(quiet=as_json) as listener:
         report = bequest.restore(
-            store, database, force=force, dry_run=dry_run, adopt=not no_adopt, progress=listener
+            store,
+            database,
+            force=force,
+            dry_run=dry_run,
+            adopt=not no_adopt,
+            progress=listener,
+            files_to=files_to,
+            files_in_place=files_in_place,
         )
     if as_json:
         print_json(dict(report))
@@ -61,10 +76,21 @@ def command(
             "epoch": report.epoch,
             "lineage": report.lineage,
             "kept": report.kept,
+            "files": _files(report.files, report.files_in),
             "took": seconds(report.duration_s),
         }
     )
     print_not_covered(report.not_covered)
+
+
+def _files(count: int, places: tuple[str, ...]) -> str | None:
+    if places:
+        return f"{number(count, 'file')} written to {', '.join(places)}"
+    if not count:
+        return None
+    return (
+        f"{number(count, 'file')} recorded, not written: `bequest files STORE` puts them in place"
+    )
 
 
 def _adopted(adopted: bool, dry_run: bool) -> str | None:
