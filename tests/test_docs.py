@@ -105,6 +105,7 @@ def test_the_reference_states_every_variable() -> None:
 REPORTS = {
     "backup": bequest.PublishReport,
     "restore": bequest.RestoreReport,
+    "files": bequest.FilesReport,
     "verify": bequest.VerifyReport,
     "inspect": bequest.InspectReport,
     "diff": bequest.DiffReport,

@@ -26,6 +26,7 @@ PREFIX: Final = "BEQUEST_"
 TEXT: Final = "a text"
 TEXTS: Final = "a text or a list of texts"
 SECONDS: Final = "a number of seconds"
+BYTES: Final = "a whole number of bytes"
 FLAG: Final = "true or false"
 
 OPTIONS: Final[Mapping[str, str]] = {
@@ -36,12 +37,17 @@ OPTIONS: Final[Mapping[str, str]] = {
     "timezone": TEXT,
     "include": TEXTS,
     "exclude": TEXTS,
+    "files": TEXTS,
+    "files_ignore": TEXTS,
+    "files_limit": BYTES,
     "stop_timeout": SECONDS,
     "json": FLAG,
 }
 """What a file may set, and of which kind; the command's option has the same name."""
 
-ONCE: Final = frozenset({"overwrite", "force", "dry_run", "rewrite", "no_adopt"})
+ONCE: Final = frozenset(
+    {"overwrite", "force", "dry_run", "rewrite", "no_adopt", "files_to", "files_in_place"}
+)
 """Decisions for one run: kept in a file they would switch a protection off for good."""
 
 ACCOUNT_KEYS: Final = frozenset({"cloud_type", "account", "bucket", "file_name"})
@@ -180,6 +186,8 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(item, str) for item in items)
     if kind is SECONDS:
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is BYTES:
+        return type(value) is int and value >= 0
     return isinstance(value, bool if kind is FLAG else str)
 
 

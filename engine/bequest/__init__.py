@@ -10,16 +10,17 @@ Importing this loads no driver and no cloud SDK; they come with the address that
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 from . import registry, versions
-from .backup import Backup, ask, read_status, selection_of
+from .backup import Backup, ask, open_recorder, read_status, selection_of, with_files
 from .compactor import Limits
 from .difference import DatabaseSide, ObjectSide, compare
 from .errors import (
@@ -37,6 +38,13 @@ from .errors import (
     Unreachable,
     UsageError,
 )
+from .files import (
+    after_restore,
+    check_files,
+    destination,
+    list_or_place,
+    with_files_checked,
+)
 from .model import Memory
 from .moment import Moment, checked, parse_moment
 from .opening import opened as _opened
@@ -46,6 +54,7 @@ from .replay import preflight as _preflight
 from .replay import restore as _restore
 from .report import (
     DiffReport,
+    FilesReport,
     HistoryEntry,
     InspectReport,
     LogEntry,
@@ -75,6 +84,7 @@ __all__ = [
     "Denied",
     "DiffReport",
     "Different",
+    "FilesReport",
     "HistoryEntry",
     "InspectReport",
     "Limits",
@@ -96,6 +106,7 @@ __all__ = [
     "__version__",
     "backup",
     "diff",
+    "files",
     "history",
     "inspect",
     "install",
@@ -124,14 +135,27 @@ def backup(
     rewrite: bool = False,
     limits: Limits | None = None,
     progress: Progress | None = None,
+    files: Sequence[str | os.PathLike[str]] = (),
+    files_ignore: Sequence[str] | None = None,
+    files_limit: int | None = None,
 ) -> PublishReport:
     """Publish once, now.
 
-    Without ``include`` and ``exclude`` the tables chosen at the last time are kept. Raises
+    Without ``include`` and ``exclude`` the tables chosen at the last time are kept. ``files`` and
+    its companions are as for `Backup`. Raises
     `Refused` when the object is not this database's to overwrite (``overwrite`` does so anyway).
     """
     with closing(registry.open_store(store)) as opened, closing(_source(database)) as source:
+        recorder = open_recorder(
+            database, source, opened, files,
+            ignore=files_ignore, limit_bytes=files_limit, overwrite=overwrite,
+        )  # fmt: skip
+        if recorder is not None:
+            source.installed()  # a database that is not there must not be made by a table
+            recorder.prepare()
         source.install(selection_of(include, exclude))
+        if recorder is not None:
+            recorder.reconcile()
         publisher = Publisher(
             source,
             opened,
@@ -140,7 +164,9 @@ def backup(
             overwrite=overwrite,
             progress=progress,
         )
-        return publisher.publish(rewrite=rewrite, check=True, exact=True)
+        report = publisher.publish(rewrite=rewrite, check=True, exact=True)
+        uncovered = () if recorder is None else recorder.uncovered
+        return replace(report, not_covered=(*report.not_covered, *uncovered))
 
 
 def restore(
@@ -157,6 +183,8 @@ def restore(
     if_exists: bool = False,
     version: str | None = None,
     progress: Progress | None = None,
+    files_to: str | os.PathLike[str] | None = None,
+    files_in_place: bool = False,
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
 
@@ -165,17 +193,23 @@ def restore(
     then, as far back as the object's tail goes. ``version`` is one that `history` lists; of an
     earlier one only a copy can be made. ``tables`` and ``exclude`` are globs: a part of the tables,
     with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists`` do
-    nothing when the database holds data already, or when there is no object.
+    nothing when the database holds data already, or when there is no object. Recorded files are
+    written below ``files_to``, or with ``files_in_place`` to where they were, after the database is
+    complete; otherwise they are in the database only.
 
     Raises `SnapshotError`, `Refused`, `AccessError`, `UsageError`: all that is in the way at once.
     """
     plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
     clock = registry.system_clock()
+    wanted = destination(files_to, files_in_place)
     adopts = plan.adoption is not None and not dry_run
     with _store(store, version, to_adopt=adopts) as opened:
+        if wanted is not None:
+            check_files(opened, wanted, force=force)
         with closing(registry.open_target(database)) as target:
             if not dry_run:
-                return _restore(opened, target, clock, plan, progress=progress)
+                report = _restore(opened, target, clock, plan, progress=progress)
+                return after_restore(report, database, wanted, force=force)
             found = _preflight(opened, target, clock, plan)
     if found.fault is not None:
         raise found.fault
@@ -195,6 +229,8 @@ def preflight(
     if_empty: bool = False,
     if_exists: bool = False,
     version: str | None = None,
+    files_to: str | os.PathLike[str] | None = None,
+    files_in_place: bool = False,
 ) -> PreflightReport:
     """Whether `restore` with the same arguments would work, and all that is in the way.
 
@@ -204,7 +240,9 @@ def preflight(
     plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
     with _store(store, version) as opened:
         with closing(registry.open_target(database)) as target:
-            return _preflight(opened, target, registry.system_clock(), plan)
+            report = _preflight(opened, target, registry.system_clock(), plan)
+        wanted = destination(files_to, files_in_place)
+        return report if wanted is None else with_files_checked(report, opened, wanted, force=force)
 
 
 def _plan(
@@ -263,6 +301,24 @@ def diff(
             return compare(before, side, selection, on_change)
 
 
+def files(
+    store: str | Store,
+    *,
+    files_to: str | os.PathLike[str] | None = None,
+    files_in_place: bool = False,
+    force: bool = False,
+) -> FilesReport:
+    """The configuration files in the object; with a destination they are written there.
+
+    ``files_to`` is a folder in which each recorded folder becomes one of its name. A destination
+    that is not empty is refused unless ``force``, which keeps what was there. Raises
+    `SnapshotError`, `Refused`, `AccessError`.
+    """
+    wanted = destination(files_to, files_in_place)
+    with closing(registry.open_store(store)) as opened:
+        return list_or_place(opened, wanted, force=force)
+
+
 def verify(
     store: str | Store,
     database: Any = None,
@@ -309,10 +365,11 @@ def status(database: Any, store: str | Store | None = None) -> Status:
     """
     with closing(_source(database)) as source:
         if store is None:
-            return read_status(source, registry.system_clock())
+            return with_files(read_status(source, registry.system_clock()), database, source)
         with closing(registry.open_store(store)) as opened:
             error = ask(opened, source.recall())
-        return read_status(source, registry.system_clock(), error)
+        found = read_status(source, registry.system_clock(), error)
+        return with_files(found, database, source)
 
 
 def install(

@@ -83,6 +83,11 @@ def cron(expression: str, timezone: str | None) -> Schedule:
     return cast(Schedule, module.CronSchedule(expression, timezone))
 
 
+def files() -> Any:
+    """What records and restores configuration files."""
+    return importlib.import_module("bequest_adapters.files")
+
+
 def database_url(database: Any) -> URL:
     """The URL of an engine, an asynchronous engine, or a text. Raises `UsageError`."""
     from sqlalchemy.engine import make_url

@@ -49,7 +49,8 @@ class RestoreReport(Report):
     ``at`` is the time of the restored state, ISO 8601 in UTC. Pairs are name and reason: ``added``
     tables that a chosen one needs, ``left_out`` objects that need a table which is not there,
     ``converted`` what another dialect changed. ``skipped`` says why nothing was done; all the rest
-    is then empty.
+    is then empty. ``files`` counts the configuration files that are recorded in the database,
+    ``files_in`` names the folders into which they were written.
     """
 
     rows: int
@@ -63,6 +64,8 @@ class RestoreReport(Report):
     kept: str | None = None
     dry_run: bool = False
     not_covered: tuple[tuple[str, str], ...] = ()
+    files: int = 0
+    files_in: tuple[str, ...] = ()
     at: str | None = None
     added: tuple[tuple[str, str], ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
@@ -154,6 +157,7 @@ class InspectReport(Report):
     tables: dict[str, dict[str, Any]]
     objects: dict[str, int]
     not_covered: tuple[tuple[str, str], ...]
+    files: int = 0
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,23 @@ class Status(Report):
     last_success: str | None
     last_error: str | None
     store: str
+    files: int = 0
+
+
+@dataclass(frozen=True)
+class FilesReport(Report):
+    """Recorded configuration files. ``roots`` and ``places`` map a root's name to a folder.
+
+    ``places`` is where they were written now, ``kept`` where that which they replaced is.
+    """
+
+    files: int
+    bytes: int
+    roots: dict[str, str]
+    entries: tuple[dict[str, Any], ...]
+    not_covered: tuple[tuple[str, str], ...] = ()
+    places: dict[str, str] = field(default_factory=dict[str, str])
+    kept: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def iso(time: float) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .files import count_files
 from .model import Attributes, Catalog, Memory, Operation, Row, Table, TableDigest
 from .opening import opened
 from .ports import Source, Store
@@ -76,6 +77,7 @@ def inspect(store: Store) -> InspectReport:
             tables=_table_facts(snapshot, digests),
             objects=dict(Counter(item.type for item in snapshot.catalog.objects)),
             not_covered=snapshot.catalog.not_covered,
+            files=count_files(snapshot),
         )
 
 

@@ -22,6 +22,7 @@ VERBS: Final = {
     "run": "Keep the object current while a controller works.",
     "backup": "Publish once, now.",
     "restore": "Make a new controller's database from the object.",
+    "files": "The configuration files in the object.",
     "verify": "Check the object, and that a database equals it.",
     "diff": "What a restore would change.",
     "inspect": "What the object holds.",

@@ -50,6 +50,7 @@ def _print(report: dict[str, Any]) -> None:
             if report["unfinished_bytes"]
             else None,
             "database": " ".join(filter(None, (report["dialect"], report["server"]))),
+            "files": number(report["files"], "file") if report["files"] else None,
             "revisions": ", ".join(report["revisions"]) or None,
             "written by": f"{report['written_by']}, format {report['format']}",
             "also holds": ", ".join(

@@ -162,6 +162,59 @@ def selection_options(function: F) -> F:
     return include(exclude(function))
 
 
+def files_options(function: F) -> F:
+    """``--files DIR``, ``--files-ignore GLOB`` and ``--files-limit BYTES``."""
+    folders = click.option(
+        "--files",
+        metavar="DIR",
+        multiple=True,
+        envvar="BEQUEST_FILES",
+        callback=_expanded,
+        help="Record this folder's files, too, with the tables. DIR or NAME=DIR; repeatable.  "
+        "[variable: BEQUEST_FILES]",
+    )
+    ignore = click.option(
+        "--files-ignore",
+        metavar="GLOB",
+        multiple=True,
+        envvar="BEQUEST_FILES_IGNORE",
+        callback=_expanded,
+        help="Leave out files whose name matches, instead of those that editors leave behind. "
+        "Repeatable.  [variable: BEQUEST_FILES_IGNORE]",
+    )
+    limit = click.option(
+        "--files-limit",
+        metavar="BYTES",
+        type=click.IntRange(min=0),
+        envvar="BEQUEST_FILES_LIMIT",
+        help="Do not record a larger file, but name it; 64 MiB by default.  "
+        "[variable: BEQUEST_FILES_LIMIT]",
+    )
+    return folders(ignore(limit(function)))
+
+
+def recorded(
+    files: tuple[str, ...], files_ignore: tuple[str, ...], files_limit: int | None
+) -> dict[str, Any]:
+    """The keyword arguments that the three options mean."""
+    return {"files": files, "files_ignore": files_ignore or None, "files_limit": files_limit}
+
+
+def placing_options(function: F) -> F:
+    """``--files-to DIR`` and ``--files-in-place``."""
+    to = click.option(
+        "--files-to",
+        metavar="DIR",
+        help="Write the recorded files below DIR, each recorded folder under its name.",
+    )
+    in_place = click.option(
+        "--files-in-place",
+        is_flag=True,
+        help="Write the recorded files to where they were recorded.",
+    )
+    return to(in_place(function))
+
+
 overwrite_option = click.option(
     "--overwrite",
     is_flag=True,

@@ -18,8 +18,10 @@ from .options import (
     ExpandedChoice,
     config_option,
     database_option,
+    files_options,
     json_option,
     overwrite_option,
+    recorded,
     selection,
     selection_options,
     settings,
@@ -57,6 +59,7 @@ STOP_SECONDS: Final = 10.0
     help="The time zone of --schedule, such as Europe/Amsterdam. The machine's own by default.",
 )
 @selection_options
+@files_options
 @overwrite_option
 @click.option(
     "--stop-timeout",
@@ -80,6 +83,9 @@ def command(
     timezone: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    files: tuple[str, ...],
+    files_ignore: tuple[str, ...],
+    files_limit: int | None,
     overwrite: bool,
     stop_timeout: float,
     as_json: bool,
@@ -111,6 +117,7 @@ def command(
         schedule=schedule,
         timezone=timezone,
         **selection(include, exclude),
+        **recorded(files, files_ignore, files_limit),
         overwrite=overwrite,
         on_event=ended.hear,
         limits=settings(context).limits,

@@ -67,5 +67,6 @@ def _print(report: dict[str, Any]) -> None:
             "serial": report["serial"],
             "epoch": report["epoch"],
             "lineage": report["lineage"] or None,
+            "files": number(report["files"], "file") if report["files"] else None,
         }
     )

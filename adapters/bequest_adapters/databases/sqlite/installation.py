@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bequest.errors import UsageError
 from bequest.model import Catalog, Selection, Table
-from bequest_schema import HEAD, TABLES, VERSION_TABLE
+from bequest_schema import ALL_TABLES, HEAD, TABLES, VERSION_TABLE
 from bequest_schema.tables import CAPTURE, JOURNAL, KEY_COLUMNS, SETTINGS
 
 from .catalog import IS_OUR_TRIGGER, Schema, TableShape, read_schema
@@ -181,7 +181,7 @@ def uninstall(connection: sqlite3.Connection) -> None:
     """Drop every trigger and table that `install` ever made, in the caller's transaction."""
     for name, _, _, _ in _our_triggers(connection):
         connection.execute(f"DROP TRIGGER {identifier(name)}")
-    for name in sorted(TABLES):
+    for name in sorted(ALL_TABLES):
         connection.execute(f"DROP TABLE IF EXISTS {identifier(name)}")
 
 
