@@ -1,4 +1,4 @@
-"""Run the simulation: `python -m tests.simulation --seeds 20000 --processes 2`, or one seed again."""
+"""Run the simulation: `python -m tests.simulation --seeds 20000 --processes 2`; or one seed."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ from .database import Loading, SimulatedCut, SimulatedSource, SimulatedTarget
 from .world import World
 
 Break = Callable[[pytest.MonkeyPatch], None]
+
+
 def forgets_its_intents(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Publisher, "_intend", lambda self, memory, intent: memory)
 
@@ -294,7 +296,7 @@ def gives_up_after_a_failure(patch: pytest.MonkeyPatch) -> None:
 
     def hopeless(self: Any, error: Any) -> float:
         wait = failed(self, error)
-        self._retry_at = float("inf")
+        self._retry_at += 1e9
         return wait
 
     patch.setattr(Watcher, "_failed", hopeless)

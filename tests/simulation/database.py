@@ -1,4 +1,4 @@
-"""A controller's database in the simulated world: what survives a crash, and what a power cut takes.
+"""A simulated controller's database: what survives a crash, and what a power cut takes.
 
 Fault model: any call may find the database busy; the process may be killed at any call; a power
 cut takes back any number of the last commits, but never what a durable `remember` covered. The
@@ -49,9 +49,7 @@ class Commit:
     mutations: int
 
     def same(self, rows: dict[int, str], notes: Counter[str], generation: int) -> bool:
-        return (
-            self.rows == rows and self.generation == generation and Counter(self.notes) == notes
-        )
+        return self.rows == rows and self.generation == generation and Counter(self.notes) == notes
 
     def holds(self, older: Commit) -> bool:
         """Whether ``older`` is this commit or an ancestor of it."""

@@ -1,4 +1,4 @@
-"""From a seed that fails to a short story: fewer faults, fewer events, then the trace of what is left.
+"""From a seed that fails to a short story: fewer events, then the trace of what is left.
 
 Every irregular event of a run has the number of the step that chose it. A mask turns some of them
 into nothing; the rest of the run goes on from the same seed. Masks are tried in ever smaller

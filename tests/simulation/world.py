@@ -1,4 +1,4 @@
-"""The world: machines, processes, operators and one bucket, scheduled one event at a time by a seed.
+"""The world: machines, processes, operators and one bucket, one event at a time, under a seed.
 
 A *step* is one event that the scheduler chose: a thread runs on to its next port call (perhaps
 struck by a fault), a transaction of the controller, a late request that arrives, a process killed,
@@ -34,9 +34,7 @@ from .bucket import BODY_FAULTS, READ_FAULTS, WRITE_FAULTS, Bucket, Sender, Simu
 from .database import Commit, Database, SimulatedSource, SimulatedTarget
 from .process import Clocks, Crash, Lock, Process, Thread, current
 
-LIMITS = Limits(
-    tail_free_bytes=1500, tail_share=0.0, lock_seconds=20.0, retry_last_seconds=8.0
-)
+LIMITS = Limits(tail_free_bytes=1500, tail_share=0.0, lock_seconds=20.0, retry_last_seconds=8.0)
 CHAOS_STEPS = 300
 HEAL_STEPS = 3000
 MACHINES = 4
@@ -65,7 +63,7 @@ OPTIONAL = (
 """What a seed may do without. `write`, `flush` and the faults of the store are always there."""
 WEIGHTS = {
     "write": 60, "flush": 8, "deliver": 10, "boot": 4, "kill": 3, "power": 2, "jump": 3,
-    "alter": 3, "outage": 2, "second": 2, "down": 2, "backup": 3, "overwrite": 1.5, "restore": 4,
+    "alter": 3, "outage": 2, "second": 2, "down": 2, "backup": 3, "overwrite": 3, "restore": 4,
     "copy": 2, "verify": 3, "reinstall": 1, "uninstall": 0.4, "delete": 0.7, "older": 0.7,
     "rollback": 0.5, "clone": 0.5,
 }  # fmt: skip
@@ -240,9 +238,7 @@ class World:
         self.threads.append(thread)
         return thread
 
-    def _store(
-        self, machine: Machine, *, overwrite: bool = False, adopting: bool = False
-    ) -> Store:
+    def _store(self, machine: Machine, *, overwrite: bool = False, adopting: bool = False) -> Store:
         def sender() -> Sender:
             head = machine.database.commit
             if adopting and self.bucket.present is not None:
@@ -325,13 +321,16 @@ class World:
         promises.promise_5_fenced(
             sender, before, mark, commit, undone=self.rewound, twins=self.twins
         )
+        foreign = before is not None and before.mark and before.mark.lineage != mark.lineage
+        self.rewound |= bool(foreign)  # what the object told of its lineage is gone
         if sender.adopting:
             commit = before.commit if before is not None else commit
         for machine in self.machines:
             database = machine.database
-            if machine.family == sender.family and database.commit.holds(commit):
-                if database.landed is None or commit.holds(database.landed):
-                    database.landed = commit
+            landed = database.landed
+            ours = machine.family == sender.family and database.commit.holds(commit)
+            if ours and (landed is None or commit.holds(landed)):
+                database.landed = commit
         if self.tell is not None:
             self.tell(
                 f"    the object is now {how} {mark.epoch}.{mark.serial} of {sender.machine}"
@@ -587,9 +586,7 @@ class World:
 
         def work() -> object:
             thread = current()
-            before = Commit(
-                None, 0, dict(database.rows), database.notes, database.generation, 0
-            )
+            before = Commit(None, 0, dict(database.rows), database.notes, database.generation, 0)
             target = SimulatedTarget(database, machine.name)
             adoption = None
             if adopt:
@@ -662,11 +659,13 @@ class World:
     def _heir(self) -> Machine | None:
         """Whoever must bring the object up to date without anybody's help."""
         present = self.bucket.present
-        assert present is not None and present.mark is not None
+        assert present is not None
+        assert present.mark is not None
         owner: Machine = present.owner
         for machine in self.machines:
             memory = machine.database.memory
-            if memory.lineage == present.mark.lineage and memory.epoch > present.mark.epoch:
+            newer = memory.epoch > present.mark.epoch and memory.lineage == present.mark.lineage
+            if newer and machine.complete and not machine.excused:
                 owner = machine  # somebody deleted its object, and a superseded one made it anew
         fit = owner.complete and not owner.excused
         return owner if fit else None
