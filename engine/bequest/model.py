@@ -147,7 +147,8 @@ class Version:
 class Intent:
     """A publish that was about to be sent when this was written down.
 
-    It holds all that `Memory` must become should the object turn out to bear ``token``.
+    It holds all that `Memory` must become should the object turn out to bear ``token``. ``epoch``
+    is that of the publish, which an overwrite raises; 0, from an older release: the memory's own.
     """
 
     serial: int
@@ -159,6 +160,7 @@ class Intent:
     rows: int
     attributes: Attributes
     rewrite: bool
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

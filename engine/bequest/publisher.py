@@ -185,7 +185,7 @@ class Publisher:
         memory = self._source.recall()
         if self._overwrite:
             stat = self._store.head()
-            return self._disown(memory, stat), stat, Verdict.REWRITE
+            return replace(memory, position=""), stat, Verdict.REWRITE
         unsure = check or not self._checked or memory.intents or memory.store != self._store.name
         if not unsure and memory.version:
             mark = Mark(memory.lineage, memory.epoch, memory.serial, memory.token)
@@ -198,18 +198,18 @@ class Publisher:
             verdict = Verdict.CONTINUE
         return memory, stat, verdict
 
-    def _disown(self, memory: Memory, stat: Stat | None) -> Memory:
-        """What to remember when the object there is to be overwritten, whatever it is."""
-        mark = None if stat is None else stat.mark
-        ours = mark is None or mark.lineage == memory.lineage
-        if mark is None or not ours:
-            return replace(memory, position="")
-        return replace(
-            memory,
-            position="",
-            epoch=max(memory.epoch, mark.epoch + (mark.epoch > memory.epoch)),
-            serial=max(memory.serial, mark.serial),
-        )
+    def _next_mark(self, memory: Memory, stat: Stat | None) -> Mark:
+        """The mark of the next publish; one that overwrites goes beyond the object that is there.
+
+        The memory keeps its own epoch until the publish is known to have happened: an overwrite
+        that failed must not make a superseded controller the owner later on.
+        """
+        epoch, serial = memory.epoch, memory.serial
+        there = None if stat is None else stat.mark
+        if self._overwrite and there is not None and there.lineage == memory.lineage:
+            epoch = max(epoch, there.epoch + (there.epoch > epoch))
+            serial = max(serial, there.serial)
+        return Mark(memory.lineage, epoch, serial + 1, self._token())
 
     def _attempt(
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool
@@ -235,7 +235,7 @@ class Publisher:
             changed = _difference(memory.attributes, attributes)
             if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
-            mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
+            mark = self._next_mark(memory, stat)
             data, chain = b"", bytes.fromhex(memory.chain)
             if mutations or whole or changed:
                 self._guard(memory, rows, cut, catalog)
@@ -257,6 +257,7 @@ class Publisher:
             rows,
             attributes,
             rewrite=False,
+            epoch=mark.epoch,
         )
         memory = self._intend(memory, intent)
         after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), mark)
@@ -327,7 +328,7 @@ class Publisher:
     def _rewrite(self, memory: Memory, stat: Stat | None) -> PublishReport:
         if not memory.lineage:
             memory = replace(memory, lineage=str(uuid.UUID(hex=self._token())), epoch=1)
-        mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
+        mark = self._next_mark(memory, stat)
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
             body = cast(BinaryIO, spool)
             with self._source.cut(replace(memory, position="")) as cut:
@@ -335,14 +336,23 @@ class Publisher:
                     raise _Stale
                 at = self._clock.time()
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
-                header = self._header(memory, at, cut.revisions())
+                header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)
                 chain, size, rows = write_base(
                     cut, header, catalog, attributes, mark, at, body, seen.add
                 )
                 self._guard(memory, rows, cut, catalog)
             intent = Intent(
-                mark.serial, mark.token, position, chain.hex(), size, 0, rows, attributes, True
+                mark.serial,
+                mark.token,
+                position,
+                chain.hex(),
+                size,
+                0,
+                rows,
+                attributes,
+                rewrite=True,
+                epoch=mark.epoch,
             )
             memory = self._intend(memory, intent)
 
@@ -355,11 +365,11 @@ class Publisher:
         action = "create" if stat is None else "rewrite"
         return _report(action, mark, intent, catalog, size)
 
-    def _header(self, memory: Memory, at: float, revisions: tuple[str, ...]) -> dict[str, Any]:
+    def _header(self, mark: Mark, at: float, revisions: tuple[str, ...]) -> dict[str, Any]:
         return {
             "format": FORMAT_VERSION,
-            "lineage": memory.lineage,
-            "epoch": memory.epoch,
+            "lineage": mark.lineage,
+            "epoch": mark.epoch,
             "created": at,
             "dialect": self._source.dialect,
             "server": getattr(self._source, "server", ""),
@@ -388,6 +398,7 @@ class Publisher:
         now = self._clock.time()
         memory = replace(
             memory,
+            epoch=intent.epoch or memory.epoch,
             serial=intent.serial,
             token=intent.token,
             store=self._store.name,
