@@ -1,7 +1,7 @@
 """Restore: verify the object, load its state into a target, prove it by digest, adopt.
 
 Nothing is written before the whole object is verified, and nothing is announced before the rows
-read back from the target add up to the same digests as the rows folded from the object.
+read back from the target add up to the same sums as the rows folded from the object.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import Conflict, Different, Refused, Unreachable
 from .model import Mark, Memory, Stat
 from .ports import Clock, Cut, Loading, Source, Store, Target
 from .report import RestoreReport
-from .snapshot.digest import DigestBuilder
+from .snapshot.digest import RowSum
 from .snapshot.fold import Snapshot, full_name
 from .snapshot.frame import SEAL
 from .snapshot.writer import FrameWriter, seal_of
@@ -124,7 +124,7 @@ def _check_dialect(snapshot: Snapshot, target: Target) -> None:
 
 def _load(snapshot: Snapshot, loading: Loading, progress: Progress | None) -> int:
     loading.create(snapshot.catalog, snapshot.attributes)
-    expected = {table.id: DigestBuilder() for table in snapshot.catalog.tables}
+    expected = {table.id: RowSum() for table in snapshot.catalog.tables}
     total = 0
     for table, rows in snapshot.rows():
         loading.load(table, rows)
@@ -135,13 +135,13 @@ def _load(snapshot: Snapshot, loading: Loading, progress: Progress | None) -> in
     loading.finish()
     checked = 0
     for table in snapshot.catalog.tables:
-        found = DigestBuilder()
+        found = RowSum()
         for block in loading.scan(table):
             found.add(block)
             checked += len(block)
             if progress is not None:
                 progress("verifying", checked, total)
-        if found.result() != expected[table.id].result():
+        if found != expected[table.id]:
             raise Different(
                 f"Table {full_name(table)!r} does not read back as it was written. The restore was "
                 "undone and the target is as it was. Please report this, with `bequest inspect`."

@@ -7,8 +7,9 @@ memory is bounded by one frame and the tail (which compaction bounds).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 from ..errors import SnapshotDamaged
@@ -16,7 +17,7 @@ from ..model import Catalog, Key, Mark, Mutation, Operation, Row, Table, TableDi
 from .catalog import from_plain
 from .digest import DigestBuilder
 from .extent import lineage_of, mark_of
-from .frame import ROWS, SCHEMA, TAIL, Frame, content
+from .frame import ROWS, SCHEMA, TAIL, Frame, content, outline
 from .reader import FrameReader
 
 _HELP = "Use another copy or an earlier version of the object."
@@ -124,7 +125,7 @@ class Snapshot:
             self.catalog, self.attributes = from_plain(content(frame))
             self._tables = {table.id: table for table in self.catalog.tables}
         elif frame.kind == ROWS:
-            table, _, reset = self._rows_of(frame)
+            table, reset = self._outline(frame)
             if reset:
                 self._begin[table.id] = index
                 self._tail.pop(table.id, None)
@@ -157,6 +158,17 @@ class Snapshot:
         state = None if row is None else tuple(row)
         return Mutation(number, Operation(operation), tuple(key), state, float(at))
 
+    def _outline(self, frame: Frame) -> tuple[Table, bool]:
+        """What a rows frame belongs to, without making its rows: `rows` will look at them."""
+        try:
+            number, columns, reset = outline(frame)
+            table = self._tables[number]
+            if columns != len(table.columns):
+                raise ValueError(f"{columns} columns for table {table.name!r}")
+            return table, reset
+        except (TypeError, ValueError, KeyError) as error:
+            raise _unreadable_rows(error) from error
+
     def _rows_of(self, frame: Frame) -> tuple[Table, list[Row], bool]:
         try:
             number, columns, reset = content(frame)
@@ -165,7 +177,7 @@ class Snapshot:
                 raise ValueError(f"{len(columns)} columns for table {table.name!r}")
             return table, list(zip(*columns, strict=True)), bool(reset)
         except (TypeError, ValueError, KeyError) as error:
-            raise SnapshotDamaged(f"A rows frame cannot be read ({error!r}). {_HELP}") from error
+            raise _unreadable_rows(error) from error
 
 
 def full_name(table: Table) -> str:
@@ -173,10 +185,16 @@ def full_name(table: Table) -> str:
     return table.name if table.schema is None else f"{table.schema}.{table.name}"
 
 
-def _apply(table: Table, rows: Sequence[Row], changes: dict[Key, Row | None]) -> list[Row]:
+def _unreadable_rows(error: Exception) -> SnapshotDamaged:
+    return SnapshotDamaged(f"A rows frame cannot be read ({error!r}). {_HELP}")
+
+
+def _apply(table: Table, rows: list[Row], changes: dict[Key, Row | None]) -> list[Row]:
+    keys = list(zip(*(map(itemgetter(index), rows) for index in table.key), strict=True))
+    if changes.keys().isdisjoint(keys):
+        return rows
     result: list[Row] = []
-    for row in rows:
-        key = table.key_of(row)
+    for key, row in zip(keys, rows, strict=True):
         if key not in changes:
             result.append(row)
         elif (changed := changes.pop(key)) is not None:
