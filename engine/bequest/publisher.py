@@ -44,6 +44,7 @@ from .snapshot.writer import TailTooLarge, write_base, write_tail
 SPOOL_BYTES: Final = 8 * 1024 * 1024
 LOOKUP_KEYS: Final = 500
 ATTEMPTS: Final = 5
+_STEP: Final = {Operation.INSERT: 1, Operation.DELETE: -1}
 
 
 class _Stale(Exception):
@@ -272,7 +273,7 @@ class Publisher:
             table = tables.get(mutation.table)
             if table is None:
                 raise _NeedsRewrite("the journal names a table that is gone")
-            if not table.key or not mutation.key:
+            if not mutation.key and (table.key or mutation.row is None):
                 whole[table.id] = table
                 continue
             journal.append(mutation)
@@ -280,7 +281,7 @@ class Publisher:
                 raise _NeedsRewrite("there are more mutations than a tail takes")
         if whole:
             journal = [mutation for mutation in journal if mutation.table not in whole]
-        net = 0
+        net = sum(_STEP.get(item.operation, 0) for item in journal if not item.key)
         for number, keys in _positions(journal).items():
             net += _settle(cut, tables[number], keys, journal)
         return journal, list(whole.values()), max(0, memory.rows + net)
@@ -434,7 +435,8 @@ def _positions(journal: Sequence[Mutation]) -> dict[int, dict[Key, int]]:
     """Where every key of every table is named last."""
     last: dict[int, dict[Key, int]] = {}
     for index, mutation in enumerate(journal):
-        last.setdefault(mutation.table, {})[mutation.key] = index
+        if mutation.key:
+            last.setdefault(mutation.table, {})[mutation.key] = index
     return last
 
 
