@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from .errors import Conflict, Unreachable
 from .model import Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
@@ -16,6 +17,8 @@ from .ports import Clock, Cut, Source, Store
 from .snapshot.fold import Snapshot
 from .snapshot.frame import SEAL
 from .snapshot.writer import FrameWriter, seal_of, write_changes
+
+_OPPOSITE: Final = {Operation.INSERT: Operation.DELETE, Operation.DELETE: Operation.INSERT}
 
 
 def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
@@ -55,16 +58,21 @@ def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:
     """Append what leads from the object's newest state to that of ``snapshot``."""
     whole = {reset.table for publish in snapshot.later for reset in publish.resets}
     touched: dict[int, dict[Key, None]] = {}
+    undone: list[Mutation] = []
     for publish in snapshot.later:
         for mutation in publish.mutations:
-            if mutation.table not in whole:
+            if mutation.table in whole:
+                continue
+            if mutation.key:
                 touched.setdefault(mutation.table, {})[mutation.key] = None
+            else:
+                undone.append(replace(mutation, operation=_OPPOSITE[mutation.operation], at=at))
     for table in snapshot.catalog.tables:
         if table.id in whole:
             writer.rows(table, [], reset=True)
             for _, rows in snapshot.rows({table.id}):
                 writer.rows(table, rows)
-    undone = [
+    undone += [
         Mutation(number, Operation.CORRECTION, key, row, at)
         for number, key, row in _states(snapshot, touched)
     ]

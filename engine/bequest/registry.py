@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from contextlib import AbstractContextManager
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .compactor import Limits
@@ -117,6 +116,9 @@ def _find(group: str, built_in: dict[str, str], scheme: str, function: str) -> A
             raise UsageError(
                 f"This release of Bequest has no adapter for {scheme!r} yet."
             ) from error
+    # A third of the time that `import bequest` would take, and wanted for foreign schemes only.
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=group, name=scheme):
         return getattr(point.load(), function)
     known = ", ".join(sorted(built_in))

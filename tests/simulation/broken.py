@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from bequest import adopting, replay
 from bequest import publisher as publishing
-from bequest import replay
 from bequest.errors import Conflict, Unreachable
 from bequest.fence import Verdict, judge
 from bequest.model import Mark, Memory, Operation, Stat
@@ -252,19 +252,19 @@ def adopts_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
             stat: Stat | None = self._store.head()
             return stat and replace(stat, mark=self.before)  # type: ignore[attr-defined]
 
-    adopt = replay._adopt
+    adopt = replay.adopt
 
     def careless(store: Any, snapshot: Any, *rest: Any) -> Memory:
         wrapped = Unconditional(store)
         wrapped.before = snapshot.mark  # type: ignore[attr-defined]
         return adopt(wrapped, snapshot, *rest)  # type: ignore[arg-type]
 
-    patch.setattr(replay, "_adopt", careless)
+    patch.setattr(replay, "adopt", careless)
 
 
 def adopts_without_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        replay,
+        adopting,
         "Mark",
         lambda lineage, epoch, serial, token: Mark(lineage, epoch - 1, serial, token),
     )

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bequest.check import Check, asked
 from bequest.errors import Refused
 from bequest.model import (
     Attributes,
@@ -371,6 +372,17 @@ class SimulatedTarget:
         current().call("check")
         if (self.database.rows or self.database.notes) and not force:
             raise Refused(f"{self.name} holds data")
+
+    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+        return [asked("data", lambda: self.check(force=force), "")]
+
+    def vacant(self) -> bool:
+        current().call("vacant")
+        return not self.database.rows and not self.database.notes
+
+    @contextmanager
+    def alone(self, timeout_seconds: float) -> Iterator[None]:
+        yield
 
     @contextmanager
     def replace(self, *, force: bool) -> Iterator[Loading]:

@@ -23,6 +23,7 @@ from bequest.backup import read_status
 from bequest.compactor import Limits
 from bequest.errors import AccessError, BequestError
 from bequest.model import Mark
+from bequest.plan import Adoption, Plan
 from bequest.ports import Store
 from bequest.publisher import Publisher
 from bequest.verify import inspect, verify
@@ -591,15 +592,14 @@ class World:
             adoption = None
             if adopt:
                 new = partial(SimulatedSource, database, machine.name)
-                adoption = replay.Adoption(new, self.token)
+                adoption = Adoption(new, self.token)
             replaced = database.commit
             try:
                 report = replay.restore(
                     self._store(machine, adopting=adopt),
                     target,
                     self.clock,
-                    adoption=adoption,
-                    force=True,
+                    Plan(adoption=adoption, force=True),
                 )
             except (BequestError, Crash) as error:
                 if isinstance(error, BequestError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, BinaryIO, Self
 
 from ..errors import SnapshotDamaged
@@ -18,7 +19,7 @@ from ..model import Catalog, Key, Mark, Mutation, Operation, Row, Table, TableDi
 from .catalog import from_plain
 from .digest import DigestBuilder
 from .extent import lineage_of, mark_of
-from .frame import ROWS, SCHEMA, SEAL, TAIL, Frame, content, content_bytes
+from .frame import ROWS, SCHEMA, SEAL, TAIL, Frame, content, content_bytes, outline
 from .multiset import Multiset
 from .reader import FrameReader
 
@@ -178,12 +179,12 @@ class Snapshot:
             self.catalog, self._first_attributes = from_plain(content(frame))
             self._tables = {table.id: table for table in self.catalog.tables}
         elif frame.kind == ROWS:
-            table, rows, reset = self._rows_of(frame)
+            table, rows, reset = self._outline(frame)
             if reset:
                 publish.resets.append(Reset(table.id, index, len(publish.mutations)))
                 self.stored_bytes[table.id] = 0
             self.stored_bytes[table.id] = self.stored_bytes.get(table.id, 0) + len(frame.payload)
-            self._weigh(frame, len(rows))
+            self._weigh(frame, rows)
         elif frame.kind == TAIL:
             self._read_tail(frame, publish)
         elif frame.kind == SEAL:
@@ -239,6 +240,17 @@ class Snapshot:
             raise ValueError(f"a mutation of table {table.name!r} has neither key nor row")
         return Mutation(number, Operation(operation), tuple(key), state, float(at))
 
+    def _outline(self, frame: Frame) -> tuple[Table, int, bool]:
+        """What a rows frame belongs to, without making its rows: `rows` will look at them."""
+        try:
+            number, columns, rows, reset = outline(frame)
+            table = self._tables[number]
+            if columns != len(table.columns):
+                raise ValueError(f"{columns} columns for table {table.name!r}")
+            return table, rows, reset
+        except (TypeError, ValueError, KeyError) as error:
+            raise _unreadable_rows(error) from error
+
     def _rows_of(self, frame: Frame) -> tuple[Table, list[Row], bool]:
         try:
             number, columns, reset = content(frame)
@@ -247,7 +259,7 @@ class Snapshot:
                 raise ValueError(f"{len(columns)} columns for table {table.name!r}")
             return table, list(zip(*columns, strict=True)), bool(reset)
         except (TypeError, ValueError, KeyError) as error:
-            raise SnapshotDamaged(f"A rows frame cannot be read ({error!r}). {_HELP}") from error
+            raise _unreadable_rows(error) from error
 
 
 def full_name(table: Table) -> str:
@@ -259,10 +271,16 @@ def _blank() -> Publish:
     return Publish(Mark("", 0, 0, ""), 0.0, 0)
 
 
-def _apply(table: Table, rows: Sequence[Row], changes: dict[Key, Row | None]) -> list[Row]:
+def _unreadable_rows(error: Exception) -> SnapshotDamaged:
+    return SnapshotDamaged(f"A rows frame cannot be read ({error!r}). {_HELP}")
+
+
+def _apply(table: Table, rows: list[Row], changes: dict[Key, Row | None]) -> list[Row]:
+    keys = list(zip(*(map(itemgetter(index), rows) for index in table.key), strict=True))
+    if changes.keys().isdisjoint(keys):
+        return rows
     result: list[Row] = []
-    for row in rows:
-        key = table.key_of(row)
+    for key, row in zip(keys, rows, strict=True):
         if key not in changes:
             result.append(row)
         elif (changed := changes.pop(key)) is not None:

@@ -98,14 +98,35 @@ def encode(
 
     Raises `ValueError` when it would be larger than `FRAME_LIMIT_BYTES`.
     """
+    return enclose(kind, serial, previous, seal, *squeeze(packed(content)))
+
+
+def packed(content: Any) -> bytes:
+    """A payload before compression. Raises `ValueError` when it is over `FRAME_LIMIT_BYTES`."""
     payload = pack(content)
     if len(payload) > FRAME_LIMIT_BYTES:
         raise ValueError(f"a frame of {len(payload)} bytes is over {FRAME_LIMIT_BYTES}")
-    codec = "raw"
+    return payload
+
+
+def squeeze(payload: bytes) -> tuple[str, bytes]:
+    """The codec that suits a packed payload, and the payload under it. Safe in any thread."""
     if len(payload) >= COMPRESS_FROM_BYTES:
-        packed = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(payload)
-        if len(packed) < len(payload):
-            codec, payload = "zstd", packed
+        smaller = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(payload)
+        if len(smaller) < len(payload):
+            return "zstd", smaller
+    return "raw", payload
+
+
+def enclose(
+    kind: str,
+    serial: int,
+    previous: bytes,
+    seal: Mapping[str, Any] | None,
+    codec: str,
+    payload: bytes,
+) -> tuple[bytes, bytes]:
+    """Build one frame around a squeezed payload; returns its bytes and its digest."""
     body = _packb([kind, serial, previous, seal, codec, None, payload])
     digest = hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
     return _ARRAY_OF_TWO + _packb(body) + _packb(digest), digest
@@ -152,16 +173,42 @@ def content(frame: Frame) -> Any:
 
     Raises `SnapshotDamaged` when it cannot be, or is larger than `FRAME_LIMIT_BYTES`.
     """
+    return unpack(payload(frame))
+
+
+def outline(frame: Frame) -> tuple[Any, int, int, bool]:
+    """Table number, columns, rows and reset of a rows frame, its values checked for form only.
+
+    Raises `SnapshotDamaged`, `TypeError`, `ValueError`.
+    """
+    data = payload(frame)
+    unpacker = _msgpack.Unpacker(max_buffer_size=0, raw=False, ext_hook=_extension)
+    unpacker.feed(data)
+    try:
+        fields = unpacker.read_array_header()
+        number, columns = unpacker.unpack(), unpacker.read_array_header()
+        rows = len(unpacker.unpack()) if columns else 0
+        for _ in range(columns - 1):
+            unpacker.skip()
+        reset = unpacker.unpack()
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise SnapshotDamaged(f"A frame holds no valid msgpack ({error}). {_HELP}") from error
+    if fields != 3 or unpacker.tell() != len(data):
+        raise ValueError("a rows frame of another shape")
+    return number, columns, rows, bool(reset)
+
+
+def payload(frame: Frame) -> bytes:
+    """A frame's payload, decompressed. Raises `SnapshotDamaged` as `content` does."""
     if frame.codec == "raw":
-        return unpack(frame.payload)
+        return frame.payload
     try:
         size = zstandard.frame_content_size(frame.payload)
         if not 0 <= size <= FRAME_LIMIT_BYTES:
             raise SnapshotDamaged(f"A frame unpacks to {size} bytes, over the limit. {_HELP}")
-        payload = zstandard.ZstdDecompressor().decompress(frame.payload, max_output_size=size)
+        return zstandard.ZstdDecompressor().decompress(frame.payload, max_output_size=size)
     except zstandard.ZstdError as error:
         raise SnapshotDamaged(f"A frame cannot be decompressed ({error}). {_HELP}") from error
-    return unpack(payload)
 
 
 def content_bytes(frame: Frame) -> int:

@@ -253,12 +253,12 @@ class SqliteLoading:
         self._connection.executemany("INSERT INTO sqlite_sequence VALUES (?, ?)", recorded)
 
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
-        """Read the rows back in the table's own order, at most 8192 rows or about 4 MiB a block."""
+        """Read the rows back in the table's own order, at most 4096 rows or about 4 MiB a block."""
         names = _list([column.name for column in table.columns])
         with said(self._name, f"reading table {table.name!r} back"):
             try:
                 sql = f"SELECT {names} FROM {identifier(table.name)}"
-                yield from reading.blocks(self._connection, sql)
+                yield from reading.blocks(self._connection, sql, reading.CHECK_ROWS)
             finally:
                 self._connection.text_factory = str
 
