@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .check import Check, asked, failed, fault, passed, warned
-from .errors import BequestError, Refused
+from .errors import BequestError, Conflict, Refused
 from .model import Attributes, Catalog, Row, Table
 from .moment import find
 from .opening import opened
@@ -196,7 +196,7 @@ def _adoptable(store: Store, snapshot: Snapshot, plan: Plan) -> Check:
     def unchanged() -> None:
         stat = store.head()
         if stat is None or stat.mark != snapshot.newest:
-            raise Refused(
+            raise Conflict(
                 f"The backup at {store.name} is not the one that was just read: its mark is gone, "
                 "or the old controller is still publishing. Nothing was changed. Stop the old "
                 "controller, or take a copy with --no-adopt."

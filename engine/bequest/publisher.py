@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 from . import __version__
 from .compactor import Limits, allowance, collapsed
-from .errors import BequestError, Conflict, Refused, Superseded, Unreachable
+from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
 from .fence import Verdict, judge
 from .model import (
     Attributes,
@@ -237,7 +237,9 @@ class Publisher:
                 rows = sum(cut.count(table) for table in catalog.tables)
             mark = self._next_mark(memory, stat)
             data, chain = b"", bytes.fromhex(memory.chain)
-            if mutations or whole or changed:
+            # With an intent whose outcome is open, an empty tail settles it: whatever is still on
+            # its way to the store then finds another object than the one it names.
+            if mutations or whole or changed or memory.intents:
                 self._guard(memory, rows, cut, catalog)
                 blocks = [(table, cut.scan(table)) for table in whole]
                 room = allowance(memory.base_bytes, self._limits) - memory.tail_bytes
@@ -260,7 +262,7 @@ class Publisher:
             epoch=mark.epoch,
         )
         memory = self._intend(memory, intent)
-        after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), mark)
+        after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), memory)
         self._acknowledge(memory, intent, after)
         return _report("append", mark, intent, catalog, len(data))
 
@@ -360,7 +362,7 @@ class Publisher:
                 body.seek(0)
                 return self._store.rewrite(body, size, onto=stat, mark=mark)
 
-            after = self._sent(send, mark)
+            after = self._sent(send, memory)
         self._acknowledge(memory, intent, after)
         action = "create" if stat is None else "rewrite"
         return _report(action, mark, intent, catalog, size)
@@ -384,14 +386,19 @@ class Publisher:
         self._source.remember(memory, durable=True)
         return memory
 
-    def _sent(self, send: Callable[[], Stat], mark: Mark) -> Stat:
-        """Send, and recognise our own publish behind what looks like a conflict."""
+    def _sent(self, send: Callable[[], Stat], memory: Memory) -> Stat:
+        """Send what was intended last; recognise it behind what looks like a conflict."""
         try:
             return send()
         except Conflict:
             stat = self._store.head()
-            if stat is not None and stat.mark == mark:
+            token = memory.intents[-1].token
+            if stat is not None and stat.mark is not None and stat.mark.token == token:
                 return stat
+            raise
+        except Denied:
+            # It was not done, and will not be: there is nothing to recognise later.
+            self._source.remember(replace(memory, intents=memory.intents[:-1]), durable=False)
             raise
 
     def _acknowledge(self, memory: Memory, intent: Intent, stat: Stat) -> Memory:
