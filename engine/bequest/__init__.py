@@ -150,6 +150,7 @@ def restore(
     adopt: bool | None = None,
     if_empty: bool = False,
     if_exists: bool = False,
+    alembic: Any = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
@@ -158,11 +159,13 @@ def restore(
     controller is fenced at its next publish. ``at`` is a serial or a time with its zone: the state
     then, as far back as the object's tail goes. ``tables`` and ``exclude`` are globs: a part of the
     tables, with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists``
-    do nothing when the database holds data already, or when there is no object.
+    do nothing when the database holds data already, or when there is no object. ``alembic`` is the
+    controller's Alembic `Config` or the path of its ``alembic.ini``: its migrations then make the
+    schema of the recorded revision, and lead it and the rows to the head.
 
     Raises `SnapshotError`, `Refused`, `AccessError`, `UsageError`: all that is in the way at once.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
+    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
     clock = registry.system_clock()
     with closing(registry.open_store(store)) as opened:
         with closing(registry.open_target(database)) as target:
@@ -186,13 +189,14 @@ def preflight(
     adopt: bool | None = None,
     if_empty: bool = False,
     if_exists: bool = False,
+    alembic: Any = None,
 ) -> PreflightReport:
     """Whether `restore` with the same arguments would work, and all that is in the way.
 
     Changes nothing, and raises only for what cannot be meant (`UsageError`) or a database or store
     that has no adapter.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
+    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
     with closing(registry.open_store(store)) as opened:
         with closing(registry.open_target(database)) as target:
             return _preflight(opened, target, registry.system_clock(), plan)
@@ -207,6 +211,7 @@ def _plan(
     adopt: bool | None,
     if_empty: bool,
     if_exists: bool,
+    alembic: Any,
 ) -> Plan:
     part = selection_of(tables, exclude)
     if part is not None and adopt:
@@ -214,10 +219,16 @@ def _plan(
             "A part of the tables cannot adopt: it would publish the part in the whole's place. "
             "Nothing was done. Restore everything, or leave adopt out."
         )
+    if part is not None and alembic is not None:
+        raise UsageError(
+            "Migrations need all of the tables. Nothing was done. Restore everything with alembic, "
+            "or a part without it."
+        )
     adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex)
     return Plan(
         at=parse_moment(at) if isinstance(at, str) else None if at is None else checked(at),
         tables=part,
+        migrations=None if alembic is None else registry.alembic_migrations(alembic),
         adoption=adoption if part is None and adopt is not False else None,
         force=force,
         if_empty=if_empty,

@@ -112,13 +112,16 @@ def _restless(store: Store) -> Conflict:
     )
 
 
-def settle_in(source: Source, snapshot: Snapshot, memory: Memory) -> None:
-    """Install capture in the new database and let it remember its inheritance."""
+def settle_in(source: Source, snapshot: Snapshot, memory: Memory, *, can_append: bool) -> None:
+    """Install capture in the new database and let it remember its inheritance.
+
+    ``can_append``: whether the object's tail may go on, should the tables be the same.
+    """
     try:
         source.install()
         with source.cut(Memory()) as cut:
             same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
-            position = cut.position if same else ""
+            position = cut.position if same and can_append else ""
         source.remember(replace(memory, position=position), durable=True)
     finally:
         source.close()

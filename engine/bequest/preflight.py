@@ -101,7 +101,8 @@ def _look(
         checks += _object(snapshot)
         ready = _prepare(snapshot, target, plan, checks)
         if plan.migrations is not None:
-            checks += plan.migrations.checks(tuple(snapshot.header.get("revisions", ())))
+            chosen = snapshot if ready is None else ready.snapshot
+            checks += plan.migrations.checks(chosen.revisions())
         else:
             checks.append(_schema(snapshot))
         needed = int(snapshot.unpacked_bytes * OVERHEAD)
@@ -184,7 +185,7 @@ def _converted(snapshot: Snapshot, crossing: Crossing, target: Target) -> list[C
 
 
 def _schema(snapshot: Snapshot) -> Check:
-    revisions = ", ".join(snapshot.header.get("revisions", ()))
+    revisions = ", ".join(snapshot.revisions())
     told = f"; the controller's revision is {revisions}" if revisions else ""
     return passed("schema", f"as recorded in the object{told}")
 

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .errors import UsageError
-from .ports import Clock, Schedule, Source, Store, Target
+from .ports import Clock, Migrations, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -60,6 +60,15 @@ def migration(connection: Connection) -> AbstractContextManager[None]:
     """What lifts capture on this connection's database while it migrates."""
     lift = _database(connection.engine.url, "migration")
     return cast("AbstractContextManager[None]", lift(connection))
+
+
+def alembic_migrations(config: Any) -> Migrations:
+    """The controller's migrations: an ``alembic.ini``, or an Alembic `Config`.
+
+    Raises `UsageError`.
+    """
+    module = importlib.import_module("bequest_adapters.alembic_bridge")
+    return cast(Migrations, module.open_migrations(config))
 
 
 def system_clock() -> Clock:

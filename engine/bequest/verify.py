@@ -62,7 +62,7 @@ def inspect(store: Store) -> InspectReport:
             dialect=header.get("dialect", ""),
             server=header.get("server", ""),
             written_by=header.get("written_by", ""),
-            revisions=tuple(header.get("revisions", ())),
+            revisions=snapshot.revisions(),
             base_serial=first.mark.serial,
             base_at=iso(first.at),
             at=iso(last.at),
