@@ -228,6 +228,7 @@ def _plan(
     return Plan(
         at=parse_moment(at) if isinstance(at, str) else None if at is None else checked(at),
         tables=part,
+        cross=registry.crossing(),
         migrations=None if alembic is None else registry.alembic_migrations(alembic),
         adoption=adoption if part is None and adopt is not False else None,
         force=force,

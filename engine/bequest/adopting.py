@@ -55,20 +55,31 @@ def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:
     """Append what leads from the object's newest state to that of ``snapshot``."""
     whole = {reset.table for publish in snapshot.later for reset in publish.resets}
     touched: dict[int, dict[Key, None]] = {}
+    undone: list[Mutation] = []
     for publish in snapshot.later:
         for mutation in publish.mutations:
-            if mutation.table not in whole:
+            if mutation.table in whole:
+                continue
+            if mutation.key:
                 touched.setdefault(mutation.table, {})[mutation.key] = None
+            else:
+                undone.append(_undoing(mutation, at))
     for table in snapshot.catalog.tables:
         if table.id in whole:
             writer.rows(table, [], reset=True)
             for _, rows in snapshot.rows({table.id}):
                 writer.rows(table, rows)
-    undone = [
+    undone += [
         Mutation(number, Operation.CORRECTION, key, row, at)
         for number, key, row in _states(snapshot, touched)
     ]
     write_changes(writer, undone, _attributes_back(snapshot))
+
+
+def _undoing(mutation: Mutation, at: float) -> Mutation:
+    """What takes back the coming or going of a row that no key identifies."""
+    came = mutation.operation is Operation.INSERT
+    return replace(mutation, operation=Operation.DELETE if came else Operation.INSERT, at=at)
 
 
 def _states(

@@ -164,12 +164,24 @@ def _cross(snapshot: Snapshot, part: Part, target: Target, plan: Plan) -> Crossi
     dialect = str(snapshot.header.get("dialect"))
     if dialect == target.dialect:
         return Straight(part.catalog, part.attributes)
-    if plan.cross is None or plan.migrations is not None:
+    if plan.cross is not None and plan.migrations is not None:
+        raise Refused(
+            f"The snapshot comes from {dialect} and {target.name} is {target.dialect}: the "
+            "controller's migrations cannot take its rows there. Nothing was changed. Restore "
+            "across without --alembic, then let the controller upgrade."
+        )
+    if plan.cross is None:
         raise Refused(
             f"The snapshot comes from {dialect} and {target.name} is {target.dialect}. Nothing was "
             f"changed. This release restores into the same kind of database: give a {dialect} URL."
         )
-    return plan.cross(part.catalog, part.attributes, dialect, target.dialect)
+    return plan.cross(
+        part.catalog,
+        part.attributes,
+        dialect,
+        target.dialect,
+        lambda: snapshot.rows(part.numbers),
+    )
 
 
 def _converted(snapshot: Snapshot, crossing: Crossing, target: Target) -> list[Check]:

@@ -19,6 +19,7 @@ from .catalog import from_plain
 from .digest import DigestBuilder
 from .extent import lineage_of, mark_of
 from .frame import ROWS, SCHEMA, SEAL, TAIL, Frame, content, content_bytes
+from .multiset import Multiset
 from .reader import FrameReader
 
 _HELP = "Use another copy or an earlier version of the object."
@@ -69,6 +70,7 @@ class Snapshot:
         """At least as many rows as the state has."""
         self._tables: dict[int, Table] = {}
         self._tail: dict[int, dict[Key, Row | None]] = {}
+        self._bags: dict[int, Multiset] = {}
         self._begin: dict[int, int] = {}
         self._first_attributes: dict[str, Value] = {}
 
@@ -111,18 +113,22 @@ class Snapshot:
         ``only``: the numbers of the tables that are wanted.
         """
         left = {number: dict(changes) for number, changes in self._tail.items()}
+        bags = {number: bag.copy() for number, bag in self._bags.items()}
         done: set[int] = set()
         current: Table | None = None
         for table, rows in self._stored(only):
             if current is not None and table.id != current.id:
-                yield from _remaining(current, left)
+                yield from _remaining(current, left, bags)
                 done.add(current.id)
             current = table
-            changes = left.get(table.id)
-            yield table, _apply(table, rows, changes) if changes else rows
+            if changes := left.get(table.id):
+                rows = _apply(table, rows, changes)
+            elif bag := bags.get(table.id):
+                rows = bag.apply(rows)
+            yield table, rows
         for table in self.catalog.tables:
             if table.id not in done and (only is None or table.id in only):
-                yield from _remaining(table, left)
+                yield from _remaining(table, left, bags)
 
     def _stored(self, only: Container[int] | None) -> Iterator[tuple[Table, list[Row]]]:
         self._stream.seek(0)
@@ -214,7 +220,7 @@ class Snapshot:
         """Make this the state after the first ``count`` publishes."""
         self.publishes = self.history[:count]
         self.attributes = dict(self._first_attributes)
-        self._tail, self._begin = {}, {}
+        self._tail, self._bags, self._begin = {}, {}, {}
         for publish in self.publishes:
             done = 0
             for reset in publish.resets:
@@ -222,6 +228,7 @@ class Snapshot:
                 done = reset.after
                 self._begin[reset.table] = reset.index
                 self._tail.pop(reset.table, None)
+                self._bags.pop(reset.table, None)
             self._change(publish.mutations[done:])
             for name, value in publish.attributes.items():
                 if value is None:
@@ -231,13 +238,18 @@ class Snapshot:
 
     def _change(self, mutations: Sequence[Mutation]) -> None:
         for mutation in mutations:
-            self._tail.setdefault(mutation.table, {})[mutation.key] = mutation.row
+            if mutation.key:
+                self._tail.setdefault(mutation.table, {})[mutation.key] = mutation.row
+            else:
+                self._bags.setdefault(mutation.table, Multiset()).take(mutation)
 
     def _mutation(self, number: int, operation: str, key: Any, row: Any, at: float) -> Mutation:
         table = self._tables[number]
         if len(key) != len(table.key) or not (row is None or len(row) == len(table.columns)):
             raise ValueError(f"a mutation of table {table.name!r} has not its shape")
         state = None if row is None else tuple(row)
+        if not key and (state is None or operation not in ("i", "d")):
+            raise ValueError(f"a mutation of table {table.name!r} has neither key nor row")
         return Mutation(number, Operation(operation), tuple(key), state, float(at))
 
     def _rows_of(self, frame: Frame) -> tuple[Table, list[Row], bool]:
@@ -272,9 +284,11 @@ def _apply(table: Table, rows: Sequence[Row], changes: dict[Key, Row | None]) ->
 
 
 def _remaining(
-    table: Table, left: dict[int, dict[Key, Row | None]]
+    table: Table, left: dict[int, dict[Key, Row | None]], bags: dict[int, Multiset]
 ) -> Iterator[tuple[Table, list[Row]]]:
     changes: Mapping[Key, Row | None] = left.pop(table.id, {})
     rows = [row for row in changes.values() if row is not None]
+    if table.id in bags:
+        rows += bags.pop(table.id).rest(table)
     if rows:
         yield table, rows
