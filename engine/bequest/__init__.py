@@ -57,6 +57,7 @@ from .report import (
 )
 from .verify import inspect as _inspect
 from .verify import log as _log
+from .verify import unpublished as _unpublished
 from .verify import verify as _verify
 
 if TYPE_CHECKING:
@@ -283,8 +284,19 @@ def inspect(store: str | Store) -> InspectReport:
         return _inspect(opened)
 
 
-def log(store: str | Store) -> Iterator[LogEntry]:
-    """The mutations of the object's tail, oldest first."""
+def log(store: str | Store | None = None, *, database: Any = None) -> Iterator[LogEntry]:
+    """The mutations of the object's tail, oldest first.
+
+    With ``database`` in place of an object: those in its journal that are not published, such as a
+    superseded controller keeps them, each with its row as it is now. Raises `Different` after the
+    last one if the journal may lack some.
+    """
+    if (store is None) == (database is None):
+        raise UsageError("Give an object or a database, whose mutations are to be listed.")
+    if store is None:
+        with closing(_source(database)) as source:
+            yield from _unpublished(source)
+        return
     with closing(registry.open_store(store)) as opened:
         yield from _log(opened)
 
