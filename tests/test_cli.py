@@ -218,7 +218,7 @@ class TestFaults:
         script = (
             "import sys, bequest; from bequest.report import LogEntry;"
             "entry = LogEntry(1, '', 'site', 'insert', {'id': 1}, None);"
-            "bequest.log = lambda store: (entry for _ in range(200000));"
+            "bequest.log = lambda *a, **k: (entry for _ in range(200000));"
             "from bequest_adapters.cli import main; sys.exit(main(['log', '/store']))"
         )
         with subprocess.Popen(

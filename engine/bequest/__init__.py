@@ -68,6 +68,7 @@ from .report import (
 )
 from .verify import inspect as _inspect
 from .verify import log as _log
+from .verify import unpublished as _unpublished
 from .verify import verify as _verify
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def restore(
     if_empty: bool = False,
     if_exists: bool = False,
     version: str | None = None,
+    alembic: Any = None,
     progress: Progress | None = None,
     files_to: str | os.PathLike[str] | None = None,
     files_in_place: bool = False,
@@ -195,11 +197,13 @@ def restore(
     with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists`` do
     nothing when the database holds data already, or when there is no object. Recorded files are
     written below ``files_to``, or with ``files_in_place`` to where they were, after the database is
-    complete; otherwise they are in the database only.
+    complete; otherwise they are in the database only. ``alembic`` is the
+    controller's Alembic `Config` or the path of its ``alembic.ini``: its migrations then make the
+    schema of the recorded revision, and lead it and the rows to the head.
 
     Raises `SnapshotError`, `Refused`, `AccessError`, `UsageError`: all that is in the way at once.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
+    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
     clock = registry.system_clock()
     wanted = destination(files_to, files_in_place)
     adopts = plan.adoption is not None and not dry_run
@@ -231,13 +235,14 @@ def preflight(
     version: str | None = None,
     files_to: str | os.PathLike[str] | None = None,
     files_in_place: bool = False,
+    alembic: Any = None,
 ) -> PreflightReport:
     """Whether `restore` with the same arguments would work, and all that is in the way.
 
     Changes nothing, and raises only for what cannot be meant (`UsageError`) or a database or store
     that has no adapter.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists)
+    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
     with _store(store, version) as opened:
         with closing(registry.open_target(database)) as target:
             report = _preflight(opened, target, registry.system_clock(), plan)
@@ -254,6 +259,7 @@ def _plan(
     adopt: bool | None,
     if_empty: bool,
     if_exists: bool,
+    alembic: Any,
 ) -> Plan:
     part = selection_of(tables, exclude)
     if part is not None and adopt:
@@ -261,10 +267,17 @@ def _plan(
             "A part of the tables cannot adopt: it would publish the part in the whole's place. "
             "Nothing was done. Restore everything, or leave adopt out."
         )
+    if part is not None and alembic is not None:
+        raise UsageError(
+            "Migrations need all of the tables. Nothing was done. Restore everything with alembic, "
+            "or a part without it."
+        )
     adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex)
     return Plan(
         at=parse_moment(at) if isinstance(at, str) else None if at is None else checked(at),
         tables=part,
+        cross=registry.crossing(),
+        migrations=None if alembic is None else registry.alembic_migrations(alembic),
         adoption=adoption if part is None and adopt is not False else None,
         force=force,
         if_empty=if_empty,
@@ -354,6 +367,21 @@ def history(store: str | Store, *, limit: int = versions.LIMIT) -> list[HistoryE
 
 def log(store: str | Store) -> Iterator[LogEntry]:
     """The mutations of the object's tail, oldest first."""
+
+
+def log(store: str | Store | None = None, *, database: Any = None) -> Iterator[LogEntry]:
+    """The mutations of the object's tail, oldest first.
+
+    With ``database`` in place of an object: those in its journal that are not published, such as a
+    superseded controller keeps them, each with its row as it is now. Raises `Different` after the
+    last one if the journal may lack some.
+    """
+    if (store is None) == (database is None):
+        raise UsageError("Give an object or a database, whose mutations are to be listed.")
+    if store is None:
+        with closing(_source(database)) as source:
+            yield from _unpublished(source)
+        return
     with closing(registry.open_store(store)) as opened:
         yield from _log(opened)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
 
 from .errors import Conflict, Unreachable
 from .model import Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
@@ -17,8 +16,6 @@ from .ports import Clock, Cut, Source, Store
 from .snapshot.fold import Snapshot
 from .snapshot.frame import SEAL
 from .snapshot.writer import FrameWriter, seal_of, write_changes
-
-_OPPOSITE: Final = {Operation.INSERT: Operation.DELETE, Operation.DELETE: Operation.INSERT}
 
 
 def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
@@ -66,7 +63,7 @@ def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:
             if mutation.key:
                 touched.setdefault(mutation.table, {})[mutation.key] = None
             else:
-                undone.append(replace(mutation, operation=_OPPOSITE[mutation.operation], at=at))
+                undone.append(_undoing(mutation, at))
     for table in snapshot.catalog.tables:
         if table.id in whole:
             writer.rows(table, [], reset=True)
@@ -77,6 +74,12 @@ def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:
         for number, key, row in _states(snapshot, touched)
     ]
     write_changes(writer, undone, _attributes_back(snapshot))
+
+
+def _undoing(mutation: Mutation, at: float) -> Mutation:
+    """What takes back the coming or going of a row that no key identifies."""
+    came = mutation.operation is Operation.INSERT
+    return replace(mutation, operation=Operation.DELETE if came else Operation.INSERT, at=at)
 
 
 def _states(
@@ -120,13 +123,16 @@ def _restless(store: Store) -> Conflict:
     )
 
 
-def settle_in(source: Source, snapshot: Snapshot, memory: Memory) -> None:
-    """Install capture in the new database and let it remember its inheritance."""
+def settle_in(source: Source, snapshot: Snapshot, memory: Memory, *, can_append: bool) -> None:
+    """Install capture in the new database and let it remember its inheritance.
+
+    ``can_append``: whether the object's tail may go on, should the tables be the same.
+    """
     try:
         source.install()
         with source.cut(Memory()) as cut:
             same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
-            position = cut.position if same else ""
+            position = cut.position if same and can_append else ""
         source.remember(replace(memory, position=position), durable=True)
     finally:
         source.close()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .model import Attributes, Catalog, Selection
+from .model import Attributes, Catalog, Row, Selection, Table
 from .moment import Moment
 from .ports import Crossing, Migrations, Source
 
-Cross: TypeAlias = Callable[[Catalog, Attributes, str, str], Crossing]
-"""Catalog, attributes, source dialect, target dialect. Raises `Refused` for what cannot be."""
+Rows: TypeAlias = Callable[[], Iterable[tuple[Table, Sequence[Row]]]]
+"""The state, block by block; may be called more than once."""
+
+Cross: TypeAlias = Callable[[Catalog, Attributes, str, str, Rows], Crossing]
+"""Catalog, attributes, source dialect, target dialect, rows. Raises `Refused` for what cannot
+be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,8 +251,11 @@ class Loading(Protocol):
 class Migratable(Protocol):
     """A `Loading` whose tables a controller's own migrations can make. Optional."""
 
-    def lend(self) -> AbstractContextManager[Connection]:
-        """An SQLAlchemy connection into the new database; what it does is part of the loading."""
+    def lend(self, attributes: Attributes) -> AbstractContextManager[Connection]:
+        """An SQLAlchemy connection into the new database; what it does is part of the loading.
+
+        ``attributes`` are the snapshot's, for what must be settled before the first table.
+        """
         ...
 
     def occupy(self, catalog: Catalog, attributes: Attributes) -> None:

@@ -101,7 +101,8 @@ def _look(
         checks += _object(snapshot)
         ready = _prepare(snapshot, target, plan, checks)
         if plan.migrations is not None:
-            checks += plan.migrations.checks(tuple(snapshot.header.get("revisions", ())))
+            chosen = snapshot if ready is None else ready.snapshot
+            checks += plan.migrations.checks(chosen.revisions())
         else:
             checks.append(_schema(snapshot))
         needed = int(snapshot.unpacked_bytes * OVERHEAD)
@@ -163,12 +164,24 @@ def _cross(snapshot: Snapshot, part: Part, target: Target, plan: Plan) -> Crossi
     dialect = str(snapshot.header.get("dialect"))
     if dialect == target.dialect:
         return Straight(part.catalog, part.attributes)
-    if plan.cross is None or plan.migrations is not None:
+    if plan.cross is not None and plan.migrations is not None:
+        raise Refused(
+            f"The snapshot comes from {dialect} and {target.name} is {target.dialect}: the "
+            "controller's migrations cannot take its rows there. Nothing was changed. Restore "
+            "across without --alembic, then let the controller upgrade."
+        )
+    if plan.cross is None:
         raise Refused(
             f"The snapshot comes from {dialect} and {target.name} is {target.dialect}. Nothing was "
             f"changed. This release restores into the same kind of database: give a {dialect} URL."
         )
-    return plan.cross(part.catalog, part.attributes, dialect, target.dialect)
+    return plan.cross(
+        part.catalog,
+        part.attributes,
+        dialect,
+        target.dialect,
+        lambda: snapshot.rows(part.numbers),
+    )
 
 
 def _converted(snapshot: Snapshot, crossing: Crossing, target: Target) -> list[Check]:
@@ -184,7 +197,7 @@ def _converted(snapshot: Snapshot, crossing: Crossing, target: Target) -> list[C
 
 
 def _schema(snapshot: Snapshot) -> Check:
-    revisions = ", ".join(snapshot.header.get("revisions", ()))
+    revisions = ", ".join(snapshot.revisions())
     told = f"; the controller's revision is {revisions}" if revisions else ""
     return passed("schema", f"as recorded in the object{told}")
 

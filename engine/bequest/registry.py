@@ -7,16 +7,19 @@ names a function that takes the address and returns the port.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .compactor import Limits
 from .errors import UsageError
-from .ports import Clock, Schedule, Source, Store, Target
+from .ports import Clock, Migrations, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine import URL
+
+    from .plan import Cross
 
 STORES: Final = {
     "file": "bequest_adapters.stores.file",
@@ -62,6 +65,15 @@ def migration(connection: Connection) -> AbstractContextManager[None]:
     return cast("AbstractContextManager[None]", lift(connection))
 
 
+def alembic_migrations(config: Any) -> Migrations:
+    """The controller's migrations: an ``alembic.ini``, or an Alembic `Config`.
+
+    Raises `UsageError`.
+    """
+    module = importlib.import_module("bequest_adapters.alembic_bridge")
+    return cast(Migrations, module.open_migrations(config))
+
+
 def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> Any:
     """What rewrites in a process of its own; ``None`` for a store that has no address."""
     if not isinstance(store, str) or not hasattr(database, "url"):
@@ -69,6 +81,14 @@ def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> A
     url = database_url(database).render_as_string(hide_password=False)
     module = importlib.import_module("bequest_adapters.rewriting")
     return module.RewriteApart(url, store, mode, limits)
+
+
+def crossing() -> Cross | None:
+    """What says a snapshot of one dialect in another; ``None`` where that is not installed."""
+    name = "bequest_adapters.databases.crossing"
+    if importlib.util.find_spec(name) is None:
+        return None
+    return cast("Cross", importlib.import_module(name).cross)
 
 
 def system_clock() -> Clock:

@@ -96,7 +96,9 @@ def _replay(
             # Before the new database exists: whoever published meanwhile makes this fail.
             memory = adopt(store, ready.snapshot, clock, plan.adoption.token(), rows)
     if plan.adoption is not None and memory is not None:
-        settle_in(plan.adoption.source(), ready.snapshot, memory)
+        # Migrations made another schema than the recorded one: the next publish is a rewrite.
+        can_append = plan.migrations is None
+        settle_in(plan.adoption.source(), ready.snapshot, memory, can_append=can_append)
     return _restored(ready, target, rows, adopted=memory is not None)
 
 
@@ -112,13 +114,13 @@ def _load(
             "This database's adapter cannot let migrations make the tables yet. Nothing was "
             "changed. Restore without --alembic: the recorded schema is made then."
         )
-    with loading.lend() as connection:
-        migrations.build(connection, tuple(ready.snapshot.header.get("revisions", ())))
+    with loading.lend(crossing.attributes) as connection:
+        migrations.build(connection, ready.snapshot.revisions())
     loading.occupy(crossing.catalog, crossing.attributes)
     total = _fill(ready, loading, progress)
     if progress is not None:
         progress("upgrading", 0, None)
-    with loading.lend() as connection:
+    with loading.lend(crossing.attributes) as connection:
         migrations.upgrade(connection)
     return total
 

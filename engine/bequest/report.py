@@ -162,9 +162,12 @@ class InspectReport(Report):
 
 @dataclass(frozen=True)
 class LogEntry(Report):
-    """One mutation of the tail. ``row`` is ``None`` for a row that is gone or changed again."""
+    """One mutation of the tail. ``row`` is ``None`` for a row that is gone or changed again.
 
-    serial: int
+    ``serial`` is ``None`` for one that is not published.
+    """
+
+    serial: int | None
     at: str
     table: str
     operation: str

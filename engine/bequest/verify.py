@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
 
+from .errors import Different
 from .files import count_files
-from .model import Attributes, Catalog, Memory, Operation, Row, Table, TableDigest
+from .model import Attributes, Catalog, Key, Memory, Mutation, Operation, Row, Table, TableDigest
 from .opening import opened
-from .ports import Source, Store
+from .ports import Cut, Source, Store
 from .report import InspectReport, LogEntry, VerifyReport, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
 
 Progress = Callable[[str, int, int | None], None]
+BATCH_MUTATIONS: Final = 1000
 OPERATIONS = {
     Operation.INSERT: "insert",
     Operation.UPDATE: "update",
@@ -63,7 +67,7 @@ def inspect(store: Store) -> InspectReport:
             dialect=header.get("dialect", ""),
             server=header.get("server", ""),
             written_by=header.get("written_by", ""),
-            revisions=tuple(header.get("revisions", ())),
+            revisions=snapshot.revisions(),
             base_serial=first.mark.serial,
             base_at=iso(first.at),
             at=iso(last.at),
@@ -87,16 +91,54 @@ def log(store: Store) -> Iterator[LogEntry]:
         tables = {table.id: table for table in snapshot.catalog.tables}
         for publish in snapshot.publishes:
             for mutation in publish.mutations:
-                table = tables[mutation.table]
-                names = [column.name for column in table.columns]
-                yield LogEntry(
-                    serial=publish.mark.serial,
-                    at=iso(mutation.at),
-                    table=full_name(table),
-                    operation=OPERATIONS[mutation.operation],
-                    key=dict(zip([names[i] for i in table.key], mutation.key, strict=True)),
-                    row=_named(table, mutation.row),
-                )
+                yield _entry(publish.mark.serial, tables[mutation.table], mutation)
+
+
+def unpublished(source: Source) -> Iterator[LogEntry]:
+    """What the database's journal holds and the store does not, oldest first, without a serial.
+
+    ``row`` is the row as it is now, ``None`` when it is gone. Raises `Different` after the last
+    one when the journal cannot be whole: it was longer than its limit, or capture was disturbed.
+    """
+    memory = source.recall()
+    with source.cut(memory) as cut:
+        tables = {table.id: table for table in cut.catalog().tables}
+        mutations = cut.mutations()
+        while batch := list(islice(mutations, BATCH_MUTATIONS)):
+            yield from _with_rows(cut, batch, tables)
+        fault = cut.fault if memory.position else ""
+    if fault:
+        raise Different(
+            f"These are all that the journal of {source.name} holds, but there may have been more: "
+            f"{fault}. Compare the database with the object: `bequest diff STORE --database URL`."
+        )
+
+
+def _with_rows(
+    cut: Cut, batch: Sequence[Mutation], tables: Mapping[int, Table]
+) -> Iterator[LogEntry]:
+    keys: dict[int, dict[Key, Row | None]] = {}
+    for mutation in batch:
+        if mutation.key:
+            keys.setdefault(mutation.table, {})[mutation.key] = None
+    for number, wanted in keys.items():
+        for row in cut.lookup(tables[number], list(wanted)):
+            wanted[tables[number].key_of(row)] = row
+    for mutation in batch:
+        now = keys[mutation.table][mutation.key] if mutation.key else mutation.row
+        yield _entry(None, tables[mutation.table], replace(mutation, row=now))
+
+
+def _entry(serial: int | None, table: Table, mutation: Mutation) -> LogEntry:
+    names = [table.columns[index].name for index in table.key]
+    return LogEntry(
+        serial=serial,
+        at=iso(mutation.at),
+        table=full_name(table),
+        operation=OPERATIONS[mutation.operation],
+        key=dict(zip(names, mutation.key, strict=False)),
+        row=_named(table, mutation.row),
+    )
 
 
 def _named(table: Table, row: Row | None) -> dict[str, Any] | None:

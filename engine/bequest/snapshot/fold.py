@@ -142,6 +142,19 @@ class Snapshot:
             if index >= self._begin.get(table.id, 0) and (only is None or table.id in only):
                 yield table, rows
 
+    def revisions(self) -> tuple[str, ...]:
+        """The controller's Alembic revisions: by its own table if that is here, else the header's.
+
+        The header tells those of the base; a migration of data only may have come since.
+        """
+        for table in self.catalog.tables:
+            names = [column.name for column in table.columns]
+            if table.name == "alembic_version" and "version_num" in names:
+                index = names.index("version_num")
+                return tuple(sorted(str(row[index]) for _, rows in self.rows({table.id})
+                                    for row in rows))  # fmt: skip
+        return tuple(self.header.get("revisions", ()))
+
     def digests(self) -> dict[str, TableDigest]:
         """Rows and digest of every table, by its full name."""
         builders = {table.id: DigestBuilder() for table in self.catalog.tables}

@@ -67,7 +67,7 @@ class SqliteTarget:
         self.kept = None
         with WorkFile(self._path, self.name) as work:
             with closing(sqlite3.connect(work.path, isolation_level=None)) as connection:
-                loading = SqliteLoading(connection, self.name)
+                loading = SqliteLoading(connection, self.name, work.path)
                 yield loading
                 loading.commit()
             work.sync()

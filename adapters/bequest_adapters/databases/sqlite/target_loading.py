@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
-from bequest.errors import BequestError, SnapshotDamaged
+from sqlalchemy import URL, Connection, NullPool, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from bequest.errors import BequestError, Refused, SnapshotDamaged
 from bequest.model import Attributes, Catalog, Row, SchemaObject, Table, Value
 
 from . import reading
@@ -64,8 +67,9 @@ class _Insert:
 class SqliteLoading:
     """A `bequest.ports.Loading` into a fresh, private file."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, path: str) -> None:
         self.kept: str | None = None
+        self._path = path
         self._connection = connection
         self._name = name
         self._standins = StandIns(connection, name)
@@ -74,17 +78,94 @@ class SqliteLoading:
         self._inserts: dict[int, _Insert] = {}
         self._encoding = "utf-8"
         self._finished = False
+        self._aside: list[SchemaObject] = []
 
     def create(self, catalog: Catalog, attributes: Attributes) -> None:
         """Make the tables. Raises `Refused` when this SQLite cannot."""
+        self._begin(catalog, attributes)
+        for table in catalog.tables:
+            self._create(table)
+
+    def _begin(self, catalog: Catalog, attributes: Attributes) -> None:
         self._catalog, self._attributes = catalog, attributes
         with said(self._name, "preparing the new file"):
             self._settle()
             self._connection.execute("BEGIN")
+
+    def _create(self, table: Table) -> None:
+        with said(self._name, f"making table {table.name!r}"):
+            self._standins.execute(table.sql)
+            self._inserts[table.id] = self._prepare(table)
+
+    @contextmanager
+    def lend(self, attributes: Attributes) -> Generator[Connection]:
+        """`bequest.ports.Migratable.lend`: the file is private, so every commit in it is ours."""
+        with said(self._name, "preparing the new file"):
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+            self._pragma("locking_mode=NORMAL")
+            if not self._finished:
+                self._form(attributes)
+            self._connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+        engine = create_engine(URL.create("sqlite", database=self._path), poolclass=NullPool)
+        event.listen(engine, "connect", _hasten)
+        try:
+            with engine.connect() as connection:
+                yield connection
+                connection.commit()
+        except SQLAlchemyError as error:
+            raise Refused(
+                f"The migrations failed on the new database ({error}). {self._name} is as it was. "
+                "Mend the migrations, or restore without --alembic."
+            ) from error
+        finally:
+            engine.dispose()
+
+    def _form(self, attributes: Attributes) -> None:
+        """Give the file the form of the source's before anybody else writes to it."""
+        self._attributes = attributes
+        self._settle()
+        self._pragma("locking_mode=NORMAL")
+        self._connection.execute("CREATE TABLE bequest_form (i)")
+        self._connection.execute("DROP TABLE bequest_form")
+
+    def occupy(self, catalog: Catalog, attributes: Attributes) -> None:
+        """`bequest.ports.Migratable.occupy`. Triggers are set aside until all rows are in."""
+        self._begin(catalog, attributes)
         for table in catalog.tables:
-            with said(self._name, f"making table {table.name!r}"):
-                self._standins.execute(table.sql)
+            columns = self._columns(table.name)
+            if not columns:
+                self._create(table)
+                continue
+            lacking = [
+                column.name
+                for column in table.columns
+                if column.name.lower() not in columns and column.role != "rowid"
+            ]
+            if lacking:
+                raise Refused(
+                    f"The migrations made table {table.name!r} without the column(s) "
+                    f"{', '.join(lacking)}, which the object holds. {self._name} is as it was. The "
+                    "controller's schema was changed by something else than these migrations: "
+                    "restore without --alembic, which makes the recorded schema."
+                )
+        with said(self._name, "emptying what the migrations filled"):
+            self._set_triggers_aside()
+            for table in catalog.tables:
+                self._standins.execute(f"DELETE FROM {identifier(table.name)}").close()
                 self._inserts[table.id] = self._prepare(table)
+
+    def _columns(self, table: str) -> set[str]:
+        found = self._connection.execute("SELECT lower(name) FROM pragma_table_info(?)", (table,))
+        return {name for (name,) in found}
+
+    def _set_triggers_aside(self) -> None:
+        found = self._connection.execute(
+            "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid"
+        ).fetchall()
+        self._aside = [SchemaObject("trigger", *row) for row in found]
+        for item in self._aside:
+            self._connection.execute(f"DROP TRIGGER {identifier(item.name)}")
 
     def _settle(self) -> None:
         """What cannot be changed any more once a table exists."""
@@ -202,8 +283,11 @@ class SqliteLoading:
         self._finished = True
 
     def _build(self, kind: str) -> None:
-        for item in self._catalog.objects:
-            if item.type == kind:
+        found = self._connection.execute("SELECT lower(name) FROM sqlite_master")
+        there = {name for (name,) in found}
+        for item in (*self._aside, *self._catalog.objects):
+            if item.type == kind and item.name.lower() not in there:
+                there.add(item.name.lower())
                 with said(self._name, f"making {item.type} {item.name!r}"):
                     self._make(item)
 
@@ -270,7 +354,8 @@ class SqliteLoading:
                 "Please report this."
             )
         with said(self._name, "committing"):
-            self._connection.execute("COMMIT")
+            if self._connection.in_transaction:  # migrations have ended it already
+                self._connection.execute("COMMIT")
             if str(self._attributes.get("journal_mode", "")).lower() == "wal":
                 self._pragma("journal_mode=WAL")
 
@@ -282,6 +367,11 @@ class SqliteLoading:
         if type(value) is not int:
             raise _damaged(name, value)
         return value
+
+
+def _hasten(connection: sqlite3.Connection, _: object) -> None:
+    # The file is thrown away unless it is whole, and is seen onto the disk at the end.
+    connection.execute("PRAGMA synchronous=OFF").close()
 
 
 def _lacks_module(sql: str) -> bool:
