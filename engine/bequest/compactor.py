@@ -26,11 +26,9 @@ class Limits:
     retry_last_seconds: float = 60.0
 
 
-def outweighs(base_bytes: int, tail_bytes: int, limits: Limits) -> bool:
-    """Whether a tail of ``tail_bytes`` calls for a rewrite."""
-    if tail_bytes > limits.tail_bytes:
-        return True
-    return tail_bytes > max(limits.tail_free_bytes, limits.tail_share * base_bytes)
+def allowance(base_bytes: int, limits: Limits) -> int:
+    """How many bytes a tail may weigh on a base of ``base_bytes`` before a rewrite."""
+    return min(limits.tail_bytes, max(limits.tail_free_bytes, int(limits.tail_share * base_bytes)))
 
 
 def collapsed(rows_before: int, rows_now: int, limits: Limits) -> bool:

@@ -92,7 +92,8 @@ class Mutation:
     """One journalled change. ``row`` is the state at the cut, on the last mutation of its key.
 
     ``at`` is seconds since the epoch. A fold applies mutations in order: a row present replaces
-    the key's row, ``None`` removes it.
+    the key's row, ``None`` removes it. In a journal an empty key says that the whole table changed,
+    such as by TRUNCATE; its rows are then published whole.
     """
 
     table: int

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import RLock
 from typing import Any, BinaryIO, Final, cast
 
 from . import __version__
-from .compactor import Limits, collapsed, outweighs
+from .compactor import Limits, allowance, collapsed
 from .errors import BequestError, Conflict, Refused, Superseded, Unreachable
 from .fence import Verdict, judge
 from .model import (
@@ -39,7 +39,7 @@ from .model import (
 from .ports import Clock, Cut, Source, Store
 from .report import PublishReport
 from .snapshot.frame import FORMAT_VERSION
-from .snapshot.writer import write_base, write_tail
+from .snapshot.writer import TailTooLarge, write_base, write_tail
 
 SPOOL_BYTES: Final = 8 * 1024 * 1024
 LOOKUP_KEYS: Final = 500
@@ -200,21 +200,23 @@ class Publisher:
                 raise _NeedsRewrite(cut.fault)
             at = self._clock.time()
             catalog = cut.catalog()
-            mutations, opaque, rows = self._collect(cut, catalog, memory)
+            mutations, whole, rows = self._collect(cut, catalog, memory)
             position, attributes = cut.position, cut.attributes()
             changed = _difference(memory.attributes, attributes)
-            if exact:
+            if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
             mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
             data, chain = b"", bytes.fromhex(memory.chain)
-            if mutations or opaque or changed:
+            if mutations or whole or changed:
                 self._guard(memory, rows, cut, catalog)
-                blocks = [(table, cut.scan(table)) for table in opaque]
-                data, chain = write_tail(mutations, changed, blocks, mark, at, chain)
+                blocks = [(table, cut.scan(table)) for table in whole]
+                room = allowance(memory.base_bytes, self._limits) - memory.tail_bytes
+                try:
+                    data, chain = write_tail(mutations, changed, blocks, mark, at, chain, room)
+                except TailTooLarge as error:
+                    raise _NeedsRewrite("the tail outweighs its share of the base") from error
         if not data:
             return self._unchanged(memory, stat, rows, catalog)
-        if outweighs(memory.base_bytes, memory.tail_bytes + len(data), self._limits):
-            raise _NeedsRewrite("the tail outweighs its share of the base")
         intent = Intent(
             mark.serial,
             mark.token,
@@ -236,23 +238,23 @@ class Publisher:
     ) -> tuple[list[Mutation], list[Table], int]:
         tables = {table.id: table for table in catalog.tables}
         journal: list[Mutation] = []
-        last: dict[int, dict[Key, int]] = {}
-        opaque: dict[int, Table] = {}
+        whole: dict[int, Table] = {}
         for mutation in cut.mutations():
             table = tables.get(mutation.table)
             if table is None:
                 raise _NeedsRewrite("the journal names a table that is gone")
-            if not table.key:
-                opaque[table.id] = table
+            if not table.key or not mutation.key:
+                whole[table.id] = table
                 continue
-            last.setdefault(table.id, {})[mutation.key] = len(journal)
             journal.append(mutation)
             if len(journal) > self._limits.tail_mutations:
                 raise _NeedsRewrite("there are more mutations than a tail takes")
+        if whole:
+            journal = [mutation for mutation in journal if mutation.table not in whole]
         net = 0
-        for number, keys in last.items():
+        for number, keys in _positions(journal).items():
             net += _settle(cut, tables[number], keys, journal)
-        return journal, list(opaque.values()), max(0, memory.rows + net)
+        return journal, list(whole.values()), max(0, memory.rows + net)
 
     def _guard(self, memory: Memory, rows: int, cut: Cut, catalog: Catalog) -> None:
         """Hold the last good object when nearly everything is gone.
@@ -393,6 +395,14 @@ class _Counter:
         self._done += rows
         if self._progress is not None:
             self._progress("reading", self._done, self._total)
+
+
+def _positions(journal: Sequence[Mutation]) -> dict[int, dict[Key, int]]:
+    """Where every key of every table is named last."""
+    last: dict[int, dict[Key, int]] = {}
+    for index, mutation in enumerate(journal):
+        last.setdefault(mutation.table, {})[mutation.key] = index
+    return last
 
 
 def _settle(cut: Cut, table: Table, keys: dict[Key, int], journal: list[Mutation]) -> int:

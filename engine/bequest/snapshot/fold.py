@@ -127,6 +127,7 @@ class Snapshot:
             table, _, reset = self._rows_of(frame)
             if reset:
                 self._begin[table.id] = index
+                self._tail.pop(table.id, None)
                 self.stored_bytes[table.id] = 0
             self.stored_bytes[table.id] = self.stored_bytes.get(table.id, 0) + len(frame.payload)
         elif frame.kind == TAIL:
