@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import RLock
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Protocol, cast
 
 from . import __version__
 from .compactor import Limits, allowance, collapsed
@@ -44,14 +44,27 @@ from .snapshot.writer import TailTooLarge, write_base, write_tail
 SPOOL_BYTES: Final = 8 * 1024 * 1024
 LOOKUP_KEYS: Final = 500
 ATTEMPTS: Final = 5
+_STEP: Final = {Operation.INSERT: 1, Operation.DELETE: -1}
 
 
 class _Stale(Exception):
     """Capture does not cover the cut's schema."""
 
 
+class _Apart(Exception):
+    """The rewrite that is due is large: it should not run in the controller's process."""
+
+
 class _NeedsRewrite(Exception):
     """The journal cannot be continued in this cut; the reason is the first argument."""
+
+
+class Apart(Protocol):
+    """Publishes a rewrite in another process; ``None`` when that cannot be done here."""
+
+    def __call__(self, *, overwrite: bool) -> PublishReport | None:
+        """The other process's report; raises what it raised."""
+        ...
 
 
 def _token() -> str:
@@ -72,6 +85,7 @@ class Publisher:
         mode: str = "",
         token: Callable[[], str] = _token,
         progress: Callable[[str, int, int | None], None] | None = None,
+        apart: Apart | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -81,6 +95,7 @@ class Publisher:
         self._mode = mode
         self._token = token
         self._progress = progress
+        self._apart = apart
         self._lock = RLock()
         self._checked = False
         self.last_error: BequestError | None = None
@@ -108,8 +123,7 @@ class Publisher:
             )
         try:
             try:
-                with self._source.exclusive(wait):
-                    report = self._recorded("asked for" if rewrite else "", check, exact)
+                report = self._here_or_apart("asked for" if rewrite else "", check, exact, wait)
             except BequestError as error:
                 self.last_error = error
                 raise
@@ -117,6 +131,20 @@ class Publisher:
         finally:
             self._lock.release()
         return replace(report, duration_s=self._clock.monotonic() - started)
+
+    def _here_or_apart(self, reason: str, check: bool, exact: bool, wait: float) -> PublishReport:
+        try:
+            with self._source.exclusive(wait):
+                return self._recorded(reason, check, exact)
+        except _Apart:
+            pass
+        # The right to publish is free again: the other process takes it.
+        report = None if self._apart is None else self._apart(overwrite=self._overwrite)
+        if report is None:
+            self._apart = None
+            return self._here_or_apart(reason, check, exact, wait)
+        self._checked, self._overwrite = True, False
+        return report
 
     def _recorded(self, reason: str, check: bool, exact: bool) -> PublishReport:
         """One cycle; a failure is written down where `status` finds it, if that is possible."""
@@ -187,6 +215,8 @@ class Publisher:
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool
     ) -> PublishReport:
         if reason or stat is None:
+            if self._apart is not None and self._large():
+                raise _Apart
             return self._rewrite(memory, stat)
         return self._append(memory, stat, exact)
 
@@ -243,7 +273,7 @@ class Publisher:
             table = tables.get(mutation.table)
             if table is None:
                 raise _NeedsRewrite("the journal names a table that is gone")
-            if not table.key or not mutation.key:
+            if not mutation.key and (table.key or mutation.row is None):
                 whole[table.id] = table
                 continue
             journal.append(mutation)
@@ -251,7 +281,7 @@ class Publisher:
                 raise _NeedsRewrite("there are more mutations than a tail takes")
         if whole:
             journal = [mutation for mutation in journal if mutation.table not in whole]
-        net = 0
+        net = sum(_STEP.get(item.operation, 0) for item in journal if not item.key)
         for number, keys in _positions(journal).items():
             net += _settle(cut, tables[number], keys, journal)
         return journal, list(whole.values()), max(0, memory.rows + net)
@@ -287,6 +317,10 @@ class Publisher:
             0.0,
             catalog.not_covered,
         )
+
+    def _large(self) -> bool:
+        size: int | None = getattr(self._source, "size_bytes", None)
+        return size is not None and size >= self._limits.rewrite_apart_bytes
 
     # -- rewrite --------------------------------------------------------------------------
 
@@ -401,7 +435,8 @@ def _positions(journal: Sequence[Mutation]) -> dict[int, dict[Key, int]]:
     """Where every key of every table is named last."""
     last: dict[int, dict[Key, int]] = {}
     for index, mutation in enumerate(journal):
-        last.setdefault(mutation.table, {})[mutation.key] = index
+        if mutation.key:
+            last.setdefault(mutation.table, {})[mutation.key] = index
     return last
 
 
