@@ -9,7 +9,8 @@ import psycopg
 
 from bequest.model import Catalog, Selection
 
-from .shapes import read_shapes
+from .definitions import read_definitions
+from .shapes import TableShape, read_shapes
 
 
 def read_catalog(
@@ -27,5 +28,26 @@ def read_catalog(
         for shape in read_shapes(connection, selection)
         if (shape.schema, shape.name) in numbers
     ]
-    tables = tuple(shape.table(numbers[shape.schema, shape.name], "") for shape in shapes)
-    return Catalog(tables)
+    names = _quoted_names(connection, shapes)
+    read = read_definitions(connection, names)
+    tables = tuple(
+        shape.table(
+            numbers[shape.schema, shape.name],
+            read.tables[name][0],
+            place=read.tables[name][1],
+            before_rows=read.before_rows,
+        )
+        for shape, name in zip(shapes, names, strict=True)
+    )
+    return Catalog(tables, read.objects, read.not_covered)
+
+
+def _quoted_names(connection: psycopg.Connection[Any], shapes: list[TableShape]) -> list[str]:
+    """As the server quotes them: only where it must."""
+    (names,) = connection.execute(
+        "SELECT pg_catalog.array_agg(pg_catalog.format('%%I.%%I', s, t) ORDER BY o)"
+        " FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[]))"
+        " WITH ORDINALITY AS x(s, t, o)",
+        [[shape.schema for shape in shapes], [shape.name for shape in shapes]],
+    ).fetchone() or (None,)
+    return list(names or ())

@@ -162,7 +162,12 @@ def read_shapes(
         numbers = [row[0] for row in tables]
         columns = _columns(cursor.execute(_COLUMNS.encode(), [numbers]).fetchall())
         keys = _keys(cursor.execute(_KEYS.encode(), [numbers]).fetchall(), columns)
-    shapes = [TableShape(*row[:5], columns.get(row[0], ()), keys.get(row[0], ())) for row in tables]
+    shapes = [
+        TableShape(
+            oid, schema, name, partitioned, persistence, columns.get(oid, ()), keys.get(oid, ())
+        )
+        for oid, schema, name, partitioned, persistence in tables
+    ]
     return tuple(shape for shape in shapes if shape.stored)
 
 
