@@ -82,8 +82,8 @@ ALTER TABLE app.gap DROP COLUMN gone;
 ALTER TABLE app.gap ADD COLUMN c serial;
 INSERT INTO app.gap (a, b) VALUES (1, 2), (1, 2);
 INSERT INTO app.device (name, mood, share, place, area, search, big)
-    SELECT 'device ' || i, 'Happy %s', i % 100, ROW('a, "b"', i, ARRAY['sad', NULL]::app.mood[])::app.address,
-        app.span(i, i + 1), to_tsvector('simple', 'word ' || i), repeat('x', i)
+    SELECT 'device ' || i, 'Happy %s', i % 100, ROW('a, "b"', i, ARRAY['sad', NULL]::app.mood[])
+        ::app.address, app.span(i, i + 1), to_tsvector('simple', 'word ' || i), repeat('x', i)
     FROM generate_series(1, 50) i;
 COMMENT ON TABLE app.device IS 'what is controlled';
 COMMENT ON COLUMN app.device.name IS E'by hand\nin two lines';
@@ -219,7 +219,7 @@ REVOKE USAGE ON SCHEMA public FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO pg_monitor;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 """
-"""Rows, types, every kind of object that needs no superuser; in transactions that end at the marks."""
+"""All kinds of objects that need no superuser; in transactions that end at the marks."""
 
 
 def make(database: URL) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql as quoting
-from psycopg.adapt import Buffer, Loader
+from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryLoader
 from psycopg.types.string import ByteaBinaryLoader, TextBinaryLoader
@@ -69,13 +69,24 @@ _DATE, _TIME, _TIMESTAMP, _TIMESTAMPTZ, _UUID, _CSTRING = 1082, 1083, 1114, 1184
 _TEXTS: Final = ("text", "varchar", "bpchar", "name", "json")
 
 
-class _TolerantText(Loader):
+class _TolerantBinary(Loader):
     """Text of a database without an encoding: bytes that are not UTF-8 become surrogate escapes."""
 
     format = Format.BINARY
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "surrogateescape")
+
+
+class _TolerantText(_TolerantBinary):
+    format = Format.TEXT
+
+
+class _TolerantDumper(Dumper):
+    """The way back, for names that are parameters."""
+
+    def dump(self, obj: str) -> bytes:
+        return obj.encode("utf-8", "surrogateescape")
 
 
 def form_of(base: int) -> str:
@@ -106,16 +117,21 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
 
     Call it outside a transaction, or a rollback takes the settings back. Raises psycopg's errors.
     """
+    tolerant = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+    # Asked for UTF-8, a server without an encoding refuses to send what is none.
+    pins = PINS | ({"client_encoding": "SQL_ASCII"} if tolerant else {})
     chosen = quoting.SQL(", ").join(
         quoting.SQL("pg_catalog.set_config({}, {}, false)").format(name, value)
-        for name, value in PINS.items()
+        for name, value in pins.items()
     )
     connection.execute(quoting.SQL("SELECT {}").format(chosen))
     for number in (_TIME, _TIMESTAMP, _TIMESTAMPTZ):
         connection.adapters.register_loader(number, Int8BinaryLoader)
     connection.adapters.register_loader(_DATE, Int4BinaryLoader)
     connection.adapters.register_loader(_UUID, ByteaBinaryLoader)
-    tolerant = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
-    text = _TolerantText if tolerant else TextBinaryLoader
     for name in (*_TEXTS, _CSTRING):
-        connection.adapters.register_loader(name, text)
+        connection.adapters.register_loader(name, _TolerantBinary if tolerant else TextBinaryLoader)
+    if tolerant:
+        connection.adapters.register_dumper(str, _TolerantDumper)
+        for name in _TEXTS[:-1]:
+            connection.adapters.register_loader(name, _TolerantText)

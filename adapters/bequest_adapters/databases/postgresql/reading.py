@@ -113,4 +113,4 @@ def _columns(table: Table) -> str:
 
 
 def _query(text: str) -> bytes:
-    return text.encode()
+    return text.encode("utf-8", "surrogateescape")

@@ -185,7 +185,7 @@ class PostgresLoading:
             self._execute("COMMIT")
 
     def _execute(self, statement: str) -> None:
-        self._connection.execute(statement.encode())
+        self._connection.execute(statement.encode("utf-8", "surrogateescape"))
 
 
 def _before_rows(
