@@ -139,8 +139,8 @@ def _needs(items: list[Item], wholes: _Wholes, rows: list[tuple[Any, ...]]) -> d
         if item.kind == "refresh":
             add(at, by_name.get(("materialized view", item.name)))
     for name, at in refreshed.items():
-        view = by_name.get(("materialized view", name))
-        for other in needs.get(view, set()) if view is not None else set():
+        view = by_name.get(("materialized view", name), at)
+        for other in tuple(needs.get(view, ())):
             add(at, refreshed.get(items[other].name))
     return needs
 
@@ -172,7 +172,8 @@ def _left_out(
     reverse = dependants(wanted, _turned(needs)) | wanted
     excluded = {at for at in tables - reverse if not _is_empty(items[at])}
     reasons = [
-        (items[at].name, f"needs {name}, which is not covered") for at, name in lacking.items()
+        (f"{items[at].kind} {items[at].name}", f"needs {name}, which is not covered")
+        for at, name in lacking.items()
     ]
     gone = excluded | (set(lacking) - reverse)
     more = dependants(gone, needs) - reverse

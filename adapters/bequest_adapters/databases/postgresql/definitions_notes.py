@@ -25,7 +25,7 @@ SELECT 'comment', o.type || ' ' || o.identity,
     d.classoid::regclass::text, d.objoid, ''
 FROM pg_description d
 CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) o
-WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass
+WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND o.identity = 'public'
         AND d.description <> 'standard public schema')
   AND NOT EXISTS (
       SELECT 1 FROM pg_extension e JOIN pg_available_extensions a ON a.name = e.extname
