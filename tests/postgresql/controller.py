@@ -79,17 +79,21 @@ def folded(base: Rows, cut: Cut) -> Rows:
 class Controller:
     """A database, a connection that writes to it, and its source."""
 
-    def __init__(self, url: URL, script: str = "", **options: int | Selection) -> None:
+    def __init__(self, url: URL) -> None:
         self.url = url
         self.db = connect(url)
+        self.source = open_source(url)
+        self.memory = Memory()
+        self.base: Rows = {}
+
+    def begin(self, script: str, **options: int | Selection) -> None:
+        """Make the application's schema and install capture."""
         if script:
             self.db.execute(script)
         limit = options.get("journal_limit")
-        self.source = open_source(url, journal_limit=limit if isinstance(limit, int) else None)
+        self.source = open_source(self.url, journal_limit=limit if isinstance(limit, int) else None)
         selection = options.get("selection")
         self.source.install(selection if isinstance(selection, Selection) else None)
-        self.memory = Memory()
-        self.base: Rows = {}
         self.rebase()
 
     def __call__(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
@@ -132,7 +136,12 @@ class Controller:
         with self.source.cut(self.memory) as cut:
             assert cut.fault == ""
             got, want = folded(self.base, cut), scanned(cut)
-            assert got == want
+            wrong = {
+                name: (got[name] - want[name], want[name] - got[name])
+                for name in want
+                if got[name] != want[name]
+            }
+            assert not wrong, wrong
             self.base = want
             self.memory = Memory(position=cut.position)
 
@@ -155,7 +164,8 @@ def controller(postgresql_database: URL) -> Iterator[Make]:
     made: list[Controller] = []
 
     def make(script: str = "", **options: int | Selection) -> Controller:
-        made.append(Controller(postgresql_database, script, **options))
+        made.append(Controller(postgresql_database))
+        made[-1].begin(script, **options)
         return made[-1]
 
     yield make

@@ -8,9 +8,12 @@ they did. Whether the locked tables are the right ones the fingerprint tells, in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
+
+import psycopg
 
 from bequest.errors import Unreachable
 from bequest.model import Attributes, Catalog, Key, Memory, Mutation, Row, Table, Value
@@ -187,10 +190,12 @@ def _open(
     """Begin, so that the tables that were locked are those of the snapshot."""
     for _ in range(ATTEMPTS):
         known = known or _find_out(connection)
-        connection.execute(_begin(known).encode())
-        snapshot, fingerprint, generation, stored = _facts(connection, known)
-        if (fingerprint, generation) == (known.fingerprint, known.generation):
-            return known, snapshot, stored
+        # A table or all of ours may be gone since.
+        with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            connection.execute(_begin(known).encode())
+            snapshot, fingerprint, generation, stored = _facts(connection, known)
+            if (fingerprint, generation) == (known.fingerprint, known.generation):
+                return known, snapshot, stored
         connection.execute("ROLLBACK")
         known = None
     raise Unreachable(

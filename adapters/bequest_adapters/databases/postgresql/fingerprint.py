@@ -3,8 +3,8 @@
 Every catalog row carries the transaction that wrote it last (``xmin``), so DDL of any kind changes
 the number, also where it leaves the same names behind: DISABLE and ENABLE of a trigger, DROP and
 CREATE. Of ``pg_class`` columns are taken instead, for TRUNCATE, CLUSTER and VACUUM FULL write there
-too, and change nothing that matters here. Temporary objects are left out, and so are our own tables
-and functions; our triggers are not, for their tables' sake.
+too, and change nothing that matters here. Temporary objects are left out, and so are our own
+tables; our functions and triggers are not, for they must stay as they are.
 
 Built-in objects have identifiers below 16384 (FirstNormalObjectId), so index ranges find the rest.
 """
@@ -97,6 +97,11 @@ def _query() -> str:
     )
     parts.append(_sum(len(parts), "x.oid, x.xmin", constraints))
     parts.append(_sum(len(parts), "n.oid, n.nspname, n.nspowner, n.nspacl::text", "schemas n"))
+    ours = (
+        "pg_catalog.pg_proc x JOIN pg_catalog.pg_namespace n ON n.oid = x.pronamespace"
+        " WHERE n.nspname = 'bequest'"
+    )
+    parts.append(_sum(len(parts), "x.oid, x.xmin", ours))
     comments = (
         f"pg_catalog.pg_description x WHERE x.objoid >= {_FIRST}"
         " AND x.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass"

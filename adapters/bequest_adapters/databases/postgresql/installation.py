@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 
 import psycopg
@@ -29,7 +30,16 @@ from .fingerprint import FINGERPRINT
 from .naming import identifier
 from .relations import Relation, Standing, read_names, read_relations, read_triggers
 from .shapes import TableShape, read_shapes
-from .triggers import Function, Trigger, functions, key_columns, triggers
+from .triggers import (
+    LIMIT,
+    Function,
+    Trigger,
+    functions,
+    key_columns,
+    limit_function,
+    limit_triggers,
+    triggers,
+)
 
 LOCK_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 30.0
@@ -63,6 +73,8 @@ class Plan:
     numbers: Mapping[Name, int]
     standing: Mapping[int, tuple[Standing, ...]]
     bodies: Mapping[str, tuple[str, tuple[str, ...], bool]]
+    limited: bool
+    """Whether the trigger that keeps the journal small is there."""
 
     def number(self, root: int) -> int:
         """The journal's number for a table."""
@@ -78,13 +90,11 @@ class Plan:
         modes: dict[int, set[str]] = {}
         for relation in self.relations:
             modes.setdefault(relation.root, set()).add(relation.mode)
-        return tuple(
-            function
+        of_tables = (
+            functions(shape, self._by_root[shape.oid], frozenset(modes.get(shape.oid, ())))
             for shape in self.shapes
-            for function in functions(
-                shape, self._by_root[shape.oid], frozenset(modes.get(shape.oid, ()))
-            )
         )
+        return (limit_function(self.limit), *chain.from_iterable(of_tables))
 
     @cached_property
     def wrong_functions(self) -> tuple[Function, ...]:
@@ -116,7 +126,8 @@ class Plan:
     @property
     def whole(self) -> bool:
         """Whether nothing is to be mended."""
-        return not (self.wrong_functions or self.wrong_relations or self.forsaken)
+        wrong = self.wrong_functions or self.wrong_relations or self.forsaken
+        return self.limited and not wrong
 
     def wanted(self, relation: Relation) -> tuple[Trigger, ...]:
         """The triggers of one relation."""
@@ -244,7 +255,16 @@ def make_plan(
         numbers,
         read_triggers(connection),
         _read_bodies(connection),
+        _is_limited(connection),
     )
+
+
+def _is_limited(connection: Connection) -> bool:
+    found = connection.execute(
+        "SELECT tgenabled::text FROM pg_trigger WHERE tgname = %s AND tgrelid = to_regclass(%s)",
+        [LIMIT, f"bequest.{JOURNAL}"],
+    )
+    return found.fetchone() == ("A",)
 
 
 def _read_bodies(
@@ -254,14 +274,7 @@ def _read_bodies(
         "SELECT p.proname, p.prosrc, coalesce(p.proconfig, '{}'), p.prosecdef"
         " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'bequest'"
     ).fetchall()
-    return {
-        name: (
-            body,
-            tuple(setting.replace(" ", "").replace("=", "='", 1) + "'" for setting in config),
-            definer,
-        )
-        for name, body, config, definer in rows
-    }
+    return {name: (body, tuple(config), definer) for name, body, config, definer in rows}
 
 
 def _mend(connection: Connection, plan: Plan, name: str) -> None:
@@ -271,6 +284,9 @@ def _mend(connection: Connection, plan: Plan, name: str) -> None:
         connection.execute(
             f"REVOKE ALL ON FUNCTION bequest.{identifier(function.name)}() FROM PUBLIC".encode()
         )
+    if not plan.limited:
+        for text in limit_triggers():
+            connection.execute(text.encode())
     connection.execute("COMMIT")
     for relation in plan.wrong_relations:
         wanted = plan.wanted(relation)

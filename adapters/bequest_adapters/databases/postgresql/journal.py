@@ -8,7 +8,7 @@ whatever order transaction numbers were handed out. ``fingerprint`` is the schem
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,8 +66,23 @@ def mutations(
             {"since": position.snapshot},
         )
         for at, number, operation, keys in cursor:
-            for key in _keys(connection, tables.get(number), keys):
-                yield Mutation(number, Operation(operation), key, None, at)
+            table = tables.get(number)
+            rows = None if table is None else _tuples(connection, table, keys)
+            if table is None or rows is None:
+                yield Mutation(number, Operation.TOUCH, (), None, at)
+            elif table.key:
+                kind = Operation(operation)
+                yield from (Mutation(number, kind, key, None, at) for key in rows)
+            else:
+                kind = Operation(operation)
+                yield from (Mutation(number, kind, (), row, at) for row in rows)
+
+
+def snapshot(connection: Connection) -> str:
+    """Which transactions are visible now, in the server's words."""
+    row = connection.execute("SELECT pg_current_snapshot()::text", prepare=True).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def behind(connection: Connection, position: Position) -> bool:
@@ -105,42 +120,40 @@ def trim(connection: Connection, position: Position) -> None:
         connection.execute("COMMIT")
 
 
-def _keys(connection: Connection, table: Table | None, keys: list[str] | None) -> Sequence[Key]:
-    if table is None or not table.key or keys is None:
-        return [()]
-    width = len(table.key)
-    count, rest = divmod(len(keys), width)
-    if rest:  # the key had another number of columns when this was written
-        return [()]
+def _tuples(
+    connection: Connection, table: Table, texts: list[str | None] | None
+) -> Sequence[Key] | None:
+    """The keys, or where there is no key the rows; ``None``: the whole table."""
+    positions = table.key or range(len(table.columns))
+    count, rest = divmod(len(texts or ()), len(positions))
+    if texts is None or rest:  # there was another number of columns when this was written
+        return None
     columns = [
-        _values(connection, table, position, keys[index * count : (index + 1) * count])
-        for index, position in enumerate(table.key)
+        _values(connection, table, position, texts[index * count : (index + 1) * count])
+        for index, position in enumerate(positions)
     ]
     return list(zip(*columns, strict=True))
 
 
+_TURNS: Final[Mapping[str, Callable[[str], Value]]] = {
+    "int": int,
+    "uuid": lambda text: bytes.fromhex(text.replace("-", "")),
+    "bool": lambda text: int(text == "t"),
+    "bytes": lambda text: bytes.fromhex(text[2:]),
+}
+_AS_THEY_ARE: Final = frozenset({"text", "numeric", "json", "output"})
+
+
 def _values(
-    connection: Connection, table: Table, position: int, texts: Sequence[str]
+    connection: Connection, table: Table, position: int, texts: Sequence[str | None]
 ) -> Sequence[Value]:
-    """The texts of one column of keys as a scan would read them."""
+    """The texts of one column as a scan would read them."""
     form = table.options["forms"][position]
-    if form == "int":
-        return [int(text) for text in texts]
-    if form == "uuid":
-        return [bytes.fromhex(text.replace("-", "")) for text in texts]
-    if form == "bool":
-        return [int(text == "t") for text in texts]
-    if form == "bytes":
-        return [bytes.fromhex(text[2:]) for text in texts]
-    if form in ("text", "numeric", "json", "output"):
+    if form in _AS_THEY_ARE:
         return texts
-    return _by_server(connection, form, table.columns[position].type, texts)
-
-
-def _by_server(
-    connection: Connection, form: str, type_: str, texts: Sequence[str]
-) -> Sequence[Value]:
-    read = expression(form, f"v::{type_}")
+    if turn := _TURNS.get(form):
+        return [None if text is None else turn(text) for text in texts]
+    read = expression(form, f"v::{table.columns[position].type}")
     rows: list[Any] = connection.execute(
         f"SELECT {read} FROM unnest(%s::text[]) WITH ORDINALITY AS k(v, n) ORDER BY n".encode(),
         [list(texts)],

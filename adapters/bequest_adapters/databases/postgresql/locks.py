@@ -17,9 +17,8 @@ import psycopg
 from bequest.errors import Unreachable
 
 from .connection import Connection, Connections, connect, translated
+from .triggers import LOCK_CLASS as CLASS
 
-CLASS: Final = 0x42455155
-"""The first half of our locks' names: "BEQU". An application's own locks are unlike it."""
 PUBLISHING, LEADING = 1, 2
 POLL_SECONDS: Final = (0.005, 0.1)
 

@@ -37,6 +37,7 @@ SELECT t.tgrelid, t.tgname, p.proname, t.tgtype, t.tgenabled::text, coalesce(t.t
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
 JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'bequest' AND NOT t.tgisinternal AND t.tgparentid = 0
+    AND t.tgrelid IS DISTINCT FROM to_regclass('bequest.bequest_journal')
 """
 
 _NAMES: Final = """

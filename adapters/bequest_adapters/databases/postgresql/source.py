@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,11 @@ from bequest_schema.tables import JOURNAL, MEMORY
 from . import installation, journal, remembering
 from .connection import Address, Connection, Connections, connect, end
 from .cut import Known, PostgresCut
+from .journal import Position
 from .locks import Locks
+
+LOOK_SECONDS: Final = 1.0
+"""How often a poll looks closely while others write elsewhere in the cluster."""
 
 
 class PostgresSource:
@@ -31,6 +36,8 @@ class PostgresSource:
         self._locks = Locks(self._connections)
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
         self._known: Known | None = None
+        # The last cut's position, the newest snapshot that held nothing new, when the cut was.
+        self._looked: tuple[Position, str, float] | None = None
 
     @property
     def name(self) -> str:
@@ -99,7 +106,10 @@ class PostgresSource:
         """`Source.cut`: a transaction of its own, ended with the context."""
         with self._connections.use() as connection:
             try:
-                yield PostgresCut(connection, self._address, memory, self._known, self._learn)
+                found = PostgresCut(connection, self._address, memory, self._known, self._learn)
+                yield found
+                since = journal.parse(found.position)
+                self._looked = (since, since.snapshot, time.monotonic()) if since.snapshot else None
             except BaseException:
                 self._known = None
                 raise
@@ -117,6 +127,30 @@ class PostgresSource:
             # Never published: all that was there before the journal is waiting as well.
             since = installation.installed_at(connection)
             return replace(found, transactions=max(1, found.transactions), since=since)
+
+    def idle(self) -> bool:
+        """Whether nothing can have changed since the last cut; for a poll, so it costs one query.
+
+        Where others are busy in the same cluster it now and then says no without knowing: what no
+        journal tells, such as a sequence, is found so.
+        """
+        looked = self._looked
+        if looked is None:
+            return False
+        position, snapshot, at = looked
+        with self._connections.use() as connection:
+            now = journal.snapshot(connection)
+            if now == snapshot:
+                return True
+            if time.monotonic() - at > LOOK_SECONDS or not self._is_quiet(connection, position):
+                return False
+        self._looked = (position, now, at)
+        return True
+
+    def _is_quiet(self, connection: Connection, position: Position) -> bool:
+        if journal.behind(connection, position):
+            return False
+        return installation.read_fingerprint(connection) == position.fingerprint
 
     def close(self) -> None:
         """`Source.close`."""
