@@ -272,10 +272,15 @@ def test_functions_that_rely_on_the_search_path_do_not_stop_a_restore(
         "CREATE DOMAIN known_number AS int CHECK (known(VALUE))",
         "CREATE TABLE a (n int PRIMARY KEY CHECK (known(n)), k known_number,"
         " g bool GENERATED ALWAYS AS (known(n)) STORED)",
-        "CREATE INDEX ON a (known(n))",
         "INSERT INTO a VALUES (1, 2)",
-        "CREATE MATERIALIZED VIEW m AS SELECT known(n) FROM a",
     )
+    if int(str(answer(postgresql_database, "SHOW server_version_num"))) < 170000:
+        # Newer servers themselves take the search path away from these.
+        execute(
+            postgresql_database,
+            "CREATE INDEX ON a (known(n))",
+            "CREATE MATERIALIZED VIEW m AS SELECT known(n) FROM a",
+        )
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
         bequest.restore(store, target)
