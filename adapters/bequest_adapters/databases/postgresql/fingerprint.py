@@ -74,7 +74,12 @@ def _query() -> str:
         identity = f"x.{column}, {name}, x.xmin"
         # The state of a table's first synchronisation comes and goes.
         identity = "x.srrelid, x.srsubid" if catalog == "pg_subscription_rel" else identity
-        live = " WHERE x.attnum > 0" if catalog == "pg_attribute" else ""
+        # What the columns of indexes, sequences and so on are follows from other rows.
+        live = (
+            " WHERE x.attnum > 0 AND c.relkind IN ('r', 'p', 'f', 'c', 'v', 'm')"
+            if catalog == "pg_attribute"
+            else ""
+        )
         source = f"pg_catalog.{catalog} x JOIN relations c ON c.oid = x.{column}{live}"
         parts.append(_sum(len(parts), identity, source))
     for catalog, column in _OF_SCHEMAS.items():

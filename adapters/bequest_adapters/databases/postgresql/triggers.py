@@ -291,8 +291,7 @@ DECLARE
   before pg_catalog.text[];
 BEGIN
   BEGIN
-    touched := ({_gathered("n", what)});
-    before := ({_gathered("o", what)});
+    SELECT ({_gathered("n", what)}), ({_gathered("o", what)}) INTO touched, before;
   EXCEPTION WHEN OTHERS THEN
     {_INSERT} ({_STAMP}, {number}, 't', NULL);
     RETURN NULL;
