@@ -96,6 +96,17 @@ def test_a_database_with_data_is_refused_and_stays(
             assert dump(postgresql, target) == before
 
 
+def test_a_capture_that_began_on_the_empty_database_is_forgotten(
+    postgresql: PostgresqlServer, postgresql_database: URL, store: str
+) -> None:
+    small(postgresql_database, store)
+    with postgresql.database() as target:
+        bequest.install(target)
+        bequest.restore(store, target)
+        execute(target, "INSERT INTO t VALUES (2, 'b')")
+        assert bequest.backup(target, store).action == "append"
+
+
 def test_force_keeps_the_old_data_under_another_name(
     postgresql: PostgresqlServer, postgresql_database: URL, store: str
 ) -> None:
@@ -213,7 +224,14 @@ def test_an_extension_comes_back_with_what_uses_it(
 def test_a_role_without_superuser_rights_restores_into_its_own_database(
     postgresql: PostgresqlServer, postgresql_database: URL, store: str
 ) -> None:
-    small(postgresql_database, store)
+    execute(
+        postgresql_database,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'ä')",
+        "CREATE POLICY nobody ON t USING (false)",
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY",
+        "COMMENT ON EXTENSION plpgsql IS 'not mine'",
+    )
+    bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
         execute(
             target,
@@ -221,13 +239,16 @@ def test_a_role_without_superuser_rights_restores_into_its_own_database(
             f"ALTER DATABASE {target.database} OWNER TO restorer",
         )
         try:
-            bequest.restore(store, target.set(username="restorer"))
+            bequest.restore(store, target.set(username="restorer"), adopt=False)
             assert answer(target, "SELECT v FROM t") == "ä"
-            assert answer(
-                target, "SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'"
-            )
+            owner = "SELECT relowner::regrole::text FROM pg_class WHERE relname = 't'"
+            assert answer(target, owner) == "restorer"
         finally:
-            execute(target, "REASSIGN OWNED BY restorer TO CURRENT_USER; DROP ROLE restorer")
+            execute(
+                target,
+                f"ALTER DATABASE {target.database} OWNER TO CURRENT_USER",
+                "DROP OWNED BY restorer; DROP ROLE restorer",
+            )
 
 
 def test_a_role_that_may_not_create_is_told_before_anything_is_touched(

@@ -72,7 +72,7 @@ FROM {_TABLE} WHERE c.relkind IN ('r', 'p') AND (c.relreplident IN ('n', 'f') OR
     c.relreplident = 'i' AND EXISTS (
         SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)))
 UNION ALL
-SELECT 'table option', format('row security of %I.%I', n.nspname, c.relname),
+SELECT 'row security', format('%I.%I', n.nspname, c.relname),
     concat_ws(E';\\n',
         CASE WHEN c.relrowsecurity THEN
             format('ALTER TABLE %I.%I ENABLE ROW LEVEL SECURITY', n.nspname, c.relname) END,

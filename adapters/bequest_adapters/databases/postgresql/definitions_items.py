@@ -50,6 +50,7 @@ AFTER_ROWS: Final = (
     "trigger",
     "policy",
     "table option",
+    "row security",
     "comment",
     "grant",
     "default privilege",

@@ -2,7 +2,8 @@
 
 Invariants: nothing fires, and nothing but types is checked, while rows are loaded, for keys, checks
 and triggers are made afterwards (session_replication_role would need a superuser); what a missing
-role makes impossible (a grant, a policy) is left out and named, everything else must succeed.
+role or right makes impossible (a grant, a policy, a comment on what is not ours) is left out and
+named, everything else must succeed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .definitions_items import BEFORE_ROWS
 from .naming import qualified
 from .shapes import BASES
 from .target_faults import said
-from .target_place import put_aside
+from .target_place import drop_ours, put_aside
 
 _SEQUENCE: Final = "sequence "
 _SETTINGS: Final = (
@@ -38,7 +39,8 @@ _SETTINGS: Final = (
 )
 _NAMED_IN_FULL: Final = "SET LOCAL search_path = ''"
 _AS_THE_APPLICATION: Final = 'SET LOCAL search_path = "$user", public'
-_FOR_ROLES: Final = ("grant", "default privilege", "policy")
+_FOR_ROLES: Final = ("grant", "default privilege", "policy", "comment")
+_ROW_SECURITY: Final = "row security"
 _TYPES: Final = f"""
 WITH RECURSIVE {BASES}
 SELECT a.attname, b.base, t.typtype = 'e' FROM pg_attribute a JOIN bases b ON b.oid = a.atttypid
@@ -74,8 +76,9 @@ class PostgresLoading:
             for setting in _SETTINGS:
                 self._execute(setting)
             self._execute(_NAMED_IN_FULL)
-        if self._force:
-            with said(self._name, "putting the old data aside"):
+        with said(self._name, "putting the old data aside"):
+            drop_ours(self._connection)
+            if self._force:
                 self.kept = put_aside(self._connection, self._name)
         self._make_all(*_before_rows(catalog))
         for table in catalog.tables:
@@ -133,7 +136,8 @@ class PostgresLoading:
             # An index over an expression can fail to be analysed; the planner does without.
             with suppress(psycopg.errors.DatabaseError), self._connection.transaction():
                 self._execute(f"ANALYZE {qualified(table.schema, table.name)}")
-        self._build(self._rest)
+        # Forced upon the owner it would hide the rows that are still to be read back.
+        self._build(item for item in self._rest if item.type != _ROW_SECURITY)
         self._finished = True
 
     def _set_sequences(self) -> None:
@@ -181,6 +185,7 @@ class PostgresLoading:
                 f"The restore ended before everything was loaded. {self._name} is as it was. "
                 "Please report this."
             )
+        self._build(item for item in self._rest if item.type == _ROW_SECURITY)
         with said(self._name, "committing"):
             self._execute("COMMIT")
 

@@ -89,7 +89,6 @@ def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
     """Move all content away within the caller's transaction; what it is called now, if any."""
     schemas = content(connection)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    _execute(connection, f"DROP SCHEMA IF EXISTS {OURS} CASCADE")
     if not schemas:
         return None
     for (table,) in connection.execute(_TABLES_IN, [schemas]).fetchall():
@@ -112,6 +111,11 @@ def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
             f"ALTER EXTENSION {identifier(extension)} SET SCHEMA {identifier(schema)}",
         )
     return f"schemas bequest_kept_{stamp}_*"
+
+
+def drop_ours(connection: psycopg.Connection[Any]) -> None:
+    """Forget the capture of what was here: its journal and memory are not the new database's."""
+    _execute(connection, f"DROP SCHEMA IF EXISTS {OURS} CASCADE")
 
 
 def _kept_name(stamp: str, schema: str) -> str:
