@@ -9,6 +9,10 @@ import pytest
 from sqlalchemy import URL
 
 import bequest
+from bequest_adapters.databases.postgresql.connection import connect as prepared
+from bequest_adapters.databases.postgresql.connection import locate
+from bequest_adapters.databases.postgresql.reading import lookup, scan
+from bequest_adapters.databases.postgresql.shapes import read_shapes
 from tests.servers.postgresql import PostgresqlServer, connect
 
 from .dumps import dump
@@ -94,6 +98,30 @@ def test_xml_comes_back_where_the_server_knows_it(
     with postgresql.database() as target:
         carry(postgresql_database, target, tmp_path)
         assert dump(postgresql, target) == dump(postgresql, postgresql_database)
+
+
+def test_rows_are_found_by_a_key_of_any_type(postgresql_database: URL) -> None:
+    there, keyed = known(postgresql_database), 0
+    with prepared(locate(postgresql_database)) as db:
+        for name in there & set(VALUES):
+            of = QUOTED.get(name, name)
+            try:
+                db.execute(f"CREATE TABLE public.key_{name} (k {of} PRIMARY KEY)".encode())
+            except psycopg.errors.UndefinedObject:  # values without an order
+                continue
+            for value in VALUES[name]:
+                insert = f"INSERT INTO public.key_{name} VALUES ({value}::{of})"
+                db.execute(f"{insert} ON CONFLICT DO NOTHING".encode())
+        for at, shape in enumerate(read_shapes(db)):
+            table = shape.table(at, "")
+            if not table.key:  # floating point: NaN is no key outside the database
+                continue
+            with db.transaction():
+                rows = [row for block in scan(db, table) for row in block]
+                found = list(lookup(db, table, rows))
+            keyed += 1
+            assert sorted(found, key=repr) == sorted(rows, key=repr), table.name
+    assert keyed > 40
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 
-# Strategy 3 of a b-tree is equality (access/stratnum.h).
+# Strategy 3 of a b-tree, which is access method 403, is equality (access/stratnum.h, pg_am.dat).
 _KEYS: Final = """
 SELECT i.indrelid, k.attnum, o.oprnsp, o.oprname, k.position = 1
 FROM (SELECT i.*, c.relname FROM pg_catalog.pg_index i
@@ -69,7 +69,7 @@ LEFT JOIN LATERAL (
       AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
     JOIN pg_catalog.pg_operator op ON op.oid = am.amopopr
     JOIN pg_catalog.pg_namespace n ON n.oid = op.oprnamespace
-    WHERE oc.oid = k.class) o ON true
+    WHERE oc.oid = k.class AND oc.opcmethod = 403) o ON true
 WHERE NOT EXISTS (
     SELECT 1 FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS g(at)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[g.at]
