@@ -11,7 +11,7 @@ from psycopg import rows as row_factories
 
 from bequest.model import Key, Row, Table
 
-from .forms import expression
+from .forms import OUTPUT, expression
 from .naming import identifier, qualified
 from .writing import text_of
 
@@ -76,7 +76,10 @@ def _lookup_sql(table: Table) -> str:
         zip(table.key, table.options["key_match"], strict=True)
     ):
         column = identifier(table.columns[position].name)
-        conditions.append(f"t.{column} OPERATOR({operator}) k.k{number}::{type_}")
+        if operator:
+            conditions.append(f"t.{column} OPERATOR({operator}) k.k{number}::{type_}")
+        else:
+            conditions.append(f"{expression(OUTPUT, f't.{column}')} = k.k{number}")
     arrays = ", ".join(
         f"pg_catalog.unnest(${number + 1}::pg_catalog.text[])" for number in range(len(table.key))
     )

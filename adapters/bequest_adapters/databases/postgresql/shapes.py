@@ -16,6 +16,7 @@ from psycopg.rows import tuple_row
 from bequest.model import Column, Selection, Table
 
 from .forms import form_of
+from .naming import identifier
 
 OURS: Final = "bequest"
 """The schema of Bequest's own tables."""
@@ -46,7 +47,9 @@ ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 _COLUMNS: Final = f"""
 WITH RECURSIVE {BASES}
 SELECT a.attrelid, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
-       b.base, pg_catalog.format_type(b.base, -1), a.attgenerated::text
+       b.base, pg_catalog.format_type(b.base, -1), a.attgenerated::text,
+       EXISTS (SELECT 1 FROM pg_catalog.pg_cast x WHERE x.castmethod = 'f' AND x.castsource = 25
+           AND x.casttarget = b.base AND b.base <> 19)
 FROM pg_catalog.pg_attribute a JOIN bases b ON b.oid = a.atttypid
 WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
@@ -88,11 +91,16 @@ class ColumnShape:
     form: str
     base: str
     generated: bool
+    odd: bool
+    """A cast from text is no input of this type: it gives another value."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPart:
-    """A column of the key, by its number in the table, and the operator that finds it."""
+    """A column of the key, by its number in the table, and the operator that finds it.
+
+    Without an operator it is found by its output text.
+    """
 
     number: int
     operator: str
@@ -173,8 +181,9 @@ def read_shapes(
 
 def _columns(rows: list[tuple[Any, ...]]) -> dict[int, tuple[ColumnShape, ...]]:
     found: dict[int, list[ColumnShape]] = {}
-    for table, number, name, type_, base, base_name, generated in rows:
-        column = ColumnShape(number, name, type_, form_of(base), base_name, generated != "")
+    for table, number, name, type_, base, base_name, generated, odd in rows:
+        form = form_of(base)
+        column = ColumnShape(number, name, type_, form, base_name, generated != "", odd)
         found.setdefault(table, []).append(column)
     return {table: tuple(columns) for table, columns in found.items()}
 
@@ -185,12 +194,14 @@ def _keys(
     """The first usable index of each table; the rows come in order of preference."""
     candidates: dict[int, list[list[KeyPart | None]]] = {}
     for table, number, schema, operator, first in rows:
-        forms = {column.number: column.form for column in columns[table]}
-        usable = operator is not None and forms.get(number, "float") != "float"
+        column = next((each for each in columns[table] if each.number == number), None)
+        usable = operator is not None and column is not None and column.form != "float"
         if first:
             candidates.setdefault(table, []).append([])
         # NaN is not equal to itself outside the database, so no fold could find it again.
-        part = KeyPart(number, f'"{schema}".{operator}') if usable else None
+        odd = column is not None and column.odd
+        found_by = "" if odd else f"{identifier(schema or '')}.{operator}"
+        part = KeyPart(number, found_by) if usable else None
         candidates[table][-1].append(part)
     found: dict[int, tuple[KeyPart, ...]] = {}
     for table, keys in candidates.items():
