@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import psycopg
@@ -92,7 +91,7 @@ class PostgresCut:
             return ""
         return str(Position(self._snapshot, self._known.fingerprint, self._known.generation))
 
-    @cached_property
+    @property
     def fault(self) -> str:
         """`Cut.fault`."""
         if not self._installed:
@@ -215,7 +214,7 @@ def _begin(known: Known) -> str:
 
 def _facts(connection: Connection, known: Known) -> tuple[str, str, str, str | None]:
     if known.generation:
-        row = connection.execute(_FACTS, prepare=True).fetchone()
+        row = connection.execute(_FACTS.encode(), prepare=True).fetchone()
         assert row is not None
         return row[0], row[1], row[2] or "", row[3]
     row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
@@ -179,14 +180,14 @@ def installed_at(connection: Connection) -> float | None:
 
 def read_fingerprint(connection: Connection) -> str:
     """The schema's fingerprint in the caller's transaction."""
-    row = connection.execute(FINGERPRINT, prepare=True).fetchone()
+    row = connection.execute(FINGERPRINT.encode(), prepare=True).fetchone()
     assert row is not None
     return str(row[0])
 
 
 def install(
     connection: Connection,
-    fresh: Any,
+    fresh: Callable[[], AbstractContextManager[Connection]],
     name: str,
     selection: Selection | None,
     limit: int | None,
@@ -213,7 +214,7 @@ def install(
 def uninstall(connection: Connection, name: str) -> None:
     """Drop every trigger, function and table that `install` ever made."""
     for relation in read_names(connection, read_triggers(connection)).values():
-        _locked(connection, relation, name, lambda r=relation: _drop_all(connection, r))
+        _locked(connection, relation, name, partial(_drop_all, connection, relation))
     connection.execute("DROP SCHEMA IF EXISTS bequest CASCADE")
 
 
@@ -294,10 +295,10 @@ def _mend(connection: Connection, plan: Plan, name: str) -> None:
             connection,
             relation.sql,
             name,
-            lambda r=relation, w=wanted: _make_triggers(connection, r, w, plan.standing),
+            partial(_make_triggers, connection, relation, wanted, plan.standing),
         )
     for forsaken in read_names(connection, plan.forsaken).values():
-        _locked(connection, forsaken, name, lambda r=forsaken: _drop_all(connection, r))
+        _locked(connection, forsaken, name, partial(_drop_all, connection, forsaken))
 
 
 def _make_triggers(
@@ -340,13 +341,15 @@ _GONE: Final = (
 )
 
 
-def _locked(connection: Connection, relation: str, name: str, work: Any) -> None:
+def _locked(connection: Connection, relation: str, name: str, work: Callable[[], None]) -> None:
     """Do ``work`` in a transaction that waits for the relation's lock only briefly, often."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     pause = 0.01
     while True:
         try:
-            connection.execute(f"BEGIN; SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
+            connection.execute(
+                f"BEGIN; SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}".encode()
+            )
             work()
             connection.execute("COMMIT")
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
@@ -367,7 +370,9 @@ def _locked(connection: Connection, relation: str, name: str, work: Any) -> None
             return
 
 
-def _migrate(connection: Connection, fresh: Any, name: str) -> bool:
+def _migrate(
+    connection: Connection, fresh: Callable[[], AbstractContextManager[Connection]], name: str
+) -> bool:
     found = connection.execute(
         "SELECT count(*) FROM unnest(%s::text[]) AS t(name)"
         " WHERE to_regclass('bequest.' || t.name) IS NOT NULL",

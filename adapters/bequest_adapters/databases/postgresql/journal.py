@@ -116,7 +116,7 @@ def trim(connection: Connection, position: Position) -> None:
     removed = TRIM_ROWS
     while removed == TRIM_ROWS:
         connection.execute("BEGIN; SET LOCAL synchronous_commit = off")
-        removed = connection.execute(sql, {"since": position.snapshot}).rowcount
+        removed = connection.execute(sql.encode(), {"since": position.snapshot}).rowcount
         connection.execute("COMMIT")
 
 

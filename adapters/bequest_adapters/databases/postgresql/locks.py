@@ -43,7 +43,7 @@ class Locks:
             finally:
                 self._held.connection = None
                 with suppress(psycopg.Error):  # a lost session has given it back already
-                    connection.execute(f"SELECT pg_advisory_unlock({CLASS}, {PUBLISHING})")
+                    connection.execute(f"SELECT pg_advisory_unlock({CLASS}, {PUBLISHING})".encode())
 
     @contextmanager
     def bookkeeping(self) -> Generator[Connection]:
@@ -107,6 +107,6 @@ class Locks:
 
 def _try(connection: Connection, lock: int) -> bool:
     row = connection.execute(
-        f"SELECT pg_try_advisory_lock({CLASS}, {lock})", prepare=True
+        f"SELECT pg_try_advisory_lock({CLASS}, {lock})".encode(), prepare=True
     ).fetchone()
     return row == (True,)

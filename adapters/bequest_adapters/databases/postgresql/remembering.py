@@ -24,7 +24,7 @@ _REMEMBER = (
 
 def recall(connection: Connection) -> Memory:
     """What was remembered last; blank when there is no row."""
-    row = connection.execute(_RECALL, prepare=True).fetchone()
+    row = connection.execute(_RECALL.encode(), prepare=True).fetchone()
     if row is None:
         return Memory()
     found: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
@@ -42,6 +42,6 @@ def remember(connection: Connection, memory: Memory, *, durable: bool) -> None:
     }
     values = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
     commit = "on" if durable else "off"
-    connection.execute(f"BEGIN; SET LOCAL synchronous_commit = {commit}")
-    connection.execute(_REMEMBER, values, prepare=True)
+    connection.execute(f"BEGIN; SET LOCAL synchronous_commit = {commit}".encode())
+    connection.execute(_REMEMBER.encode(), values, prepare=True)
     connection.execute("COMMIT")
