@@ -365,10 +365,6 @@ def history(store: str | Store, *, limit: int = versions.LIMIT) -> list[HistoryE
         return [_entry(found) for found in versions.history(opened, limit)]
 
 
-def log(store: str | Store) -> Iterator[LogEntry]:
-    """The mutations of the object's tail, oldest first."""
-
-
 def log(store: str | Store | None = None, *, database: Any = None) -> Iterator[LogEntry]:
     """The mutations of the object's tail, oldest first.
 
