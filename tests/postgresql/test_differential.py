@@ -181,6 +181,7 @@ def test_what_is_restored_is_what_was_there(
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(7200)
 @settings(profile, max_examples=400, suppress_health_check=list(HealthCheck))
 @given(made=schema(), steps=st.lists(step, max_size=40))
 def test_the_same_for_long(postgresql: PostgresqlServer, made: list[str], steps: list[str]) -> None:
