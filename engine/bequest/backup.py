@@ -62,6 +62,7 @@ class Backup:
         self._schedule = registry.cron(schedule, timezone)
         self._store = registry.open_store(store)
         self._source: Source = registry.open_source(database)
+        self._apart = registry.rewriting(database, store, mode, self._limits)
         self._publisher = Publisher(
             self._source,
             self._store,
@@ -69,6 +70,7 @@ class Backup:
             limits=self._limits,
             overwrite=overwrite,
             mode=mode,
+            apart=self._apart,
         )
         self._watcher = Watcher(
             self._source,
@@ -110,6 +112,9 @@ class Backup:
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout)
+        if self._thread.is_alive() and self._apart is not None:
+            self._apart.kill()
+            self._thread.join(1.0)
         for undo in self._undo:
             undo()
         self._undo.clear()

@@ -3,7 +3,8 @@
 Appending costs the change; a long tail costs whoever restores. A rewrite follows when the tail
 would outweigh ``tail_share`` of the base (never below ``tail_free_bytes``), when there are more
 mutations than ``tail_mutations`` at once (reading each key again would cost more than reading the
-tables), or when the tail would be too large to be folded in memory.
+tables), or when the tail would be too large to be folded in memory. Embedded, a rewrite of a
+database of ``rewrite_apart_bytes`` or more runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Limits:
     tail_free_bytes: int = 256 * 1024
     tail_bytes: int = 64 * 1024 * 1024
     tail_mutations: int = 200_000
+    rewrite_apart_bytes: int = 16 * 1024 * 1024
     lock_seconds: float = 30.0
     collapse_from_rows: int = 1000
     collapse_share: float = 0.1
@@ -26,11 +28,9 @@ class Limits:
     retry_last_seconds: float = 60.0
 
 
-def outweighs(base_bytes: int, tail_bytes: int, limits: Limits) -> bool:
-    """Whether a tail of ``tail_bytes`` calls for a rewrite."""
-    if tail_bytes > limits.tail_bytes:
-        return True
-    return tail_bytes > max(limits.tail_free_bytes, limits.tail_share * base_bytes)
+def allowance(base_bytes: int, limits: Limits) -> int:
+    """How many bytes a tail may weigh on a base of ``base_bytes`` before a rewrite."""
+    return min(limits.tail_bytes, max(limits.tail_free_bytes, int(limits.tail_share * base_bytes)))
 
 
 def collapsed(rows_before: int, rows_now: int, limits: Limits) -> bool:

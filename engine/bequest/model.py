@@ -37,7 +37,8 @@ class Table:
     """A captured table: where its rows go, and which columns identify a row.
 
     ``key`` holds indexes into ``columns``. It is empty for a table whose rows cannot be identified:
-    such a table is *opaque*, and is published whole whenever it changes.
+    the fold then treats the rows as a multiset, and a source that cannot tell which rows came and
+    went has the table published whole whenever it changes.
     """
 
     id: int
@@ -92,7 +93,9 @@ class Mutation:
     """One journalled change. ``row`` is the state at the cut, on the last mutation of its key.
 
     ``at`` is seconds since the epoch. A fold applies mutations in order: a row present replaces
-    the key's row, ``None`` removes it.
+    the key's row, ``None`` removes it. In a table without a key, ``INSERT`` adds one ``row`` and
+    ``DELETE`` takes one such ``row`` away. In a journal, a mutation with neither key nor row says
+    that the whole table changed, such as by TRUNCATE; its rows are then published whole.
     """
 
     table: int

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import RLock
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Protocol, cast
 
 from . import __version__
-from .compactor import Limits, collapsed, outweighs
+from .compactor import Limits, allowance, collapsed
 from .errors import BequestError, Conflict, Refused, Superseded, Unreachable
 from .fence import Verdict, judge
 from .model import (
@@ -39,19 +39,32 @@ from .model import (
 from .ports import Clock, Cut, Source, Store
 from .report import PublishReport
 from .snapshot.frame import FORMAT_VERSION
-from .snapshot.writer import write_base, write_tail
+from .snapshot.writer import TailTooLarge, write_base, write_tail
 
 SPOOL_BYTES: Final = 8 * 1024 * 1024
 LOOKUP_KEYS: Final = 500
 ATTEMPTS: Final = 5
+_STEP: Final = {Operation.INSERT: 1, Operation.DELETE: -1}
 
 
 class _Stale(Exception):
     """Capture does not cover the cut's schema."""
 
 
+class _Apart(Exception):
+    """The rewrite that is due is large: it should not run in the controller's process."""
+
+
 class _NeedsRewrite(Exception):
     """The journal cannot be continued in this cut; the reason is the first argument."""
+
+
+class Apart(Protocol):
+    """Publishes a rewrite in another process; ``None`` when that cannot be done here."""
+
+    def __call__(self, *, overwrite: bool) -> PublishReport | None:
+        """The other process's report; raises what it raised."""
+        ...
 
 
 def _token() -> str:
@@ -72,6 +85,7 @@ class Publisher:
         mode: str = "",
         token: Callable[[], str] = _token,
         progress: Callable[[str, int, int | None], None] | None = None,
+        apart: Apart | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -81,6 +95,7 @@ class Publisher:
         self._mode = mode
         self._token = token
         self._progress = progress
+        self._apart = apart
         self._lock = RLock()
         self._checked = False
         self.last_error: BequestError | None = None
@@ -108,8 +123,7 @@ class Publisher:
             )
         try:
             try:
-                with self._source.exclusive(wait):
-                    report = self._recorded("asked for" if rewrite else "", check, exact)
+                report = self._here_or_apart("asked for" if rewrite else "", check, exact, wait)
             except BequestError as error:
                 self.last_error = error
                 raise
@@ -117,6 +131,20 @@ class Publisher:
         finally:
             self._lock.release()
         return replace(report, duration_s=self._clock.monotonic() - started)
+
+    def _here_or_apart(self, reason: str, check: bool, exact: bool, wait: float) -> PublishReport:
+        try:
+            with self._source.exclusive(wait):
+                return self._recorded(reason, check, exact)
+        except _Apart:
+            pass
+        # The right to publish is free again: the other process takes it.
+        report = None if self._apart is None else self._apart(overwrite=self._overwrite)
+        if report is None:
+            self._apart = None
+            return self._here_or_apart(reason, check, exact, wait)
+        self._checked, self._overwrite = True, False
+        return report
 
     def _recorded(self, reason: str, check: bool, exact: bool) -> PublishReport:
         """One cycle; a failure is written down where `status` finds it, if that is possible."""
@@ -187,6 +215,8 @@ class Publisher:
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool
     ) -> PublishReport:
         if reason or stat is None:
+            if self._apart is not None and self._large():
+                raise _Apart
             return self._rewrite(memory, stat)
         return self._append(memory, stat, exact)
 
@@ -200,21 +230,23 @@ class Publisher:
                 raise _NeedsRewrite(cut.fault)
             at = self._clock.time()
             catalog = cut.catalog()
-            mutations, opaque, rows = self._collect(cut, catalog, memory)
+            mutations, whole, rows = self._collect(cut, catalog, memory)
             position, attributes = cut.position, cut.attributes()
             changed = _difference(memory.attributes, attributes)
-            if exact:
+            if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
             mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
             data, chain = b"", bytes.fromhex(memory.chain)
-            if mutations or opaque or changed:
+            if mutations or whole or changed:
                 self._guard(memory, rows, cut, catalog)
-                blocks = [(table, cut.scan(table)) for table in opaque]
-                data, chain = write_tail(mutations, changed, blocks, mark, at, chain)
+                blocks = [(table, cut.scan(table)) for table in whole]
+                room = allowance(memory.base_bytes, self._limits) - memory.tail_bytes
+                try:
+                    data, chain = write_tail(mutations, changed, blocks, mark, at, chain, room)
+                except TailTooLarge as error:
+                    raise _NeedsRewrite("the tail outweighs its share of the base") from error
         if not data:
             return self._unchanged(memory, stat, rows, catalog)
-        if outweighs(memory.base_bytes, memory.tail_bytes + len(data), self._limits):
-            raise _NeedsRewrite("the tail outweighs its share of the base")
         intent = Intent(
             mark.serial,
             mark.token,
@@ -236,23 +268,23 @@ class Publisher:
     ) -> tuple[list[Mutation], list[Table], int]:
         tables = {table.id: table for table in catalog.tables}
         journal: list[Mutation] = []
-        last: dict[int, dict[Key, int]] = {}
-        opaque: dict[int, Table] = {}
+        whole: dict[int, Table] = {}
         for mutation in cut.mutations():
             table = tables.get(mutation.table)
             if table is None:
                 raise _NeedsRewrite("the journal names a table that is gone")
-            if not table.key:
-                opaque[table.id] = table
+            if not mutation.key and (table.key or mutation.row is None):
+                whole[table.id] = table
                 continue
-            last.setdefault(table.id, {})[mutation.key] = len(journal)
             journal.append(mutation)
             if len(journal) > self._limits.tail_mutations:
                 raise _NeedsRewrite("there are more mutations than a tail takes")
-        net = 0
-        for number, keys in last.items():
+        if whole:
+            journal = [mutation for mutation in journal if mutation.table not in whole]
+        net = sum(_STEP.get(item.operation, 0) for item in journal if not item.key)
+        for number, keys in _positions(journal).items():
             net += _settle(cut, tables[number], keys, journal)
-        return journal, list(opaque.values()), max(0, memory.rows + net)
+        return journal, list(whole.values()), max(0, memory.rows + net)
 
     def _guard(self, memory: Memory, rows: int, cut: Cut, catalog: Catalog) -> None:
         """Hold the last good object when nearly everything is gone.
@@ -285,6 +317,10 @@ class Publisher:
             0.0,
             catalog.not_covered,
         )
+
+    def _large(self) -> bool:
+        size: int | None = getattr(self._source, "size_bytes", None)
+        return size is not None and size >= self._limits.rewrite_apart_bytes
 
     # -- rewrite --------------------------------------------------------------------------
 
@@ -393,6 +429,15 @@ class _Counter:
         self._done += rows
         if self._progress is not None:
             self._progress("reading", self._done, self._total)
+
+
+def _positions(journal: Sequence[Mutation]) -> dict[int, dict[Key, int]]:
+    """Where every key of every table is named last."""
+    last: dict[int, dict[Key, int]] = {}
+    for index, mutation in enumerate(journal):
+        if mutation.key:
+            last.setdefault(mutation.table, {})[mutation.key] = index
+    return last
 
 
 def _settle(cut: Cut, table: Table, keys: dict[Key, int], journal: list[Mutation]) -> int:

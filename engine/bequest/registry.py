@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from .compactor import Limits
 from .errors import UsageError
 from .ports import Clock, Schedule, Source, Store, Target
 
@@ -60,6 +61,15 @@ def migration(connection: Connection) -> AbstractContextManager[None]:
     """What lifts capture on this connection's database while it migrates."""
     lift = _database(connection.engine.url, "migration")
     return cast("AbstractContextManager[None]", lift(connection))
+
+
+def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> Any:
+    """What rewrites in a process of its own; ``None`` for a store that has no address."""
+    if not isinstance(store, str) or not hasattr(database, "url"):
+        return None
+    url = database_url(database).render_as_string(hide_password=False)
+    module = importlib.import_module("bequest_adapters.rewriting")
+    return module.RewriteApart(url, store, mode, limits)
 
 
 def system_clock() -> Clock:

@@ -24,8 +24,7 @@ def frames(data):
         assert hashlib.blake2b(body, digest_size=32).digest() == digest
         kind, serial, before, seal, codec, key, payload = unpack(body)
         assert (before, key) == (previous, None)
-        if codec == "zstd":
-            payload = zstandard.ZstdDecompressor().decompress(payload)
+        payload = zstandard.ZstdDecompressor().decompress(payload) if codec == "zstd" else payload
         yield kind, serial, seal, unpack(payload)
         previous = digest
     assert seal is not None, "ends in the middle of a publish"
@@ -34,6 +33,7 @@ def frames(data):
 def read(data):
     """Returns {table name: {key: row}} and the attributes."""
     tables, state, attributes = {}, {}, {}
+    numbers = zip(range(1 << 60))  # of rows that have no key
     for kind, _, _, content in frames(data):
         if kind == "schema":
             tables = {table["id"]: table for table in content["tables"]}
@@ -41,16 +41,16 @@ def read(data):
             attributes = content["attributes"]
         elif kind == "rows":
             number, columns, reset = content
-            if reset:
-                state[number] = {}
+            state[number] = {} if reset else state[number]
             for row in zip(*columns, strict=True):
-                key = tuple(row[i] for i in tables[number]["key"])
-                state[number][key or len(state[number])] = row
+                state[number][tuple(row[i] for i in tables[number]["key"]) or next(numbers)] = row
         elif kind == "tail":
-            for number, _, key, row, _ in content[0]:
-                state[number].pop(tuple(key), None)
-                if row is not None:
-                    state[number][tuple(key)] = tuple(row)
+            for number, operation, key, row, _ in content[0]:
+                rows, row = state[number], row and tuple(row)
+                same = (item for item in rows if rows[item] == row)  # where there is no key
+                key = tuple(key) or next(same if operation == "d" else numbers)
+                rows.pop(key, None)
+                rows |= {key: row} if row and operation != "d" else {}
             attributes.update(content[1])
     kept = {name: value for name, value in attributes.items() if value is not None}
     return {tables[number]["name"]: rows for number, rows in state.items()}, kept

@@ -54,7 +54,7 @@ def small_object(tails: int = 2) -> bytes:
             Mutation(2, Operation.INSERT, (serial,), (serial, "bad \udcff text"), 2.0),
         ]
         mark = Mark(LINEAGE, 1, serial, "22" * 16)
-        more, chain = write_tail(mutations, {"user_version": serial}, [], mark, 2.5, chain)
+        more, chain = write_tail(mutations, {"user_version": serial}, [], mark, 2.5, chain, 1 << 20)
         data = preamble(len(data) + len(more)) + data[PREAMBLE_BYTES:] + more
     return data
 

@@ -17,6 +17,7 @@ from .catalog import from_plain
 from .digest import DigestBuilder
 from .extent import lineage_of, mark_of
 from .frame import ROWS, SCHEMA, TAIL, Frame, content
+from .multiset import Multiset
 from .reader import FrameReader
 
 _HELP = "Use another copy or an earlier version of the object."
@@ -48,6 +49,7 @@ class Snapshot:
         self.stored_bytes: dict[int, int] = {}
         self._tables: dict[int, Table] = {}
         self._tail: dict[int, dict[Key, Row | None]] = {}
+        self._bags: dict[int, Multiset] = {}
         self._begin: dict[int, int] = {}
 
     @classmethod
@@ -70,6 +72,7 @@ class Snapshot:
     def rows(self) -> Iterator[tuple[Table, list[Row]]]:
         """The state, in blocks of one table's rows; every table comes in one piece."""
         left = {number: dict(changes) for number, changes in self._tail.items()}
+        bags = {number: bag.copy() for number, bag in self._bags.items()}
         done: set[int] = set()
         current: Table | None = None
         self._stream.seek(0)
@@ -80,14 +83,17 @@ class Snapshot:
             if index < self._begin.get(table.id, 0):
                 continue
             if current is not None and table.id != current.id:
-                yield from _remaining(current, left)
+                yield from _remaining(current, left, bags)
                 done.add(current.id)
             current = table
-            changes = left.get(table.id)
-            yield table, _apply(table, rows, changes) if changes else rows
+            if changes := left.get(table.id):
+                rows = _apply(table, rows, changes)
+            elif bag := bags.get(table.id):
+                rows = bag.apply(rows)
+            yield table, rows
         for table in self.catalog.tables:
             if table.id not in done:
-                yield from _remaining(table, left)
+                yield from _remaining(table, left, bags)
 
     def digests(self) -> dict[str, TableDigest]:
         """Rows and digest of every table, by its full name."""
@@ -127,6 +133,8 @@ class Snapshot:
             table, _, reset = self._rows_of(frame)
             if reset:
                 self._begin[table.id] = index
+                self._tail.pop(table.id, None)
+                self._bags.pop(table.id, None)
                 self.stored_bytes[table.id] = 0
             self.stored_bytes[table.id] = self.stored_bytes.get(table.id, 0) + len(frame.payload)
         elif frame.kind == TAIL:
@@ -141,7 +149,10 @@ class Snapshot:
         except (TypeError, ValueError, KeyError) as error:
             raise SnapshotDamaged(f"A tail frame cannot be read ({error!r}). {_HELP}") from error
         for mutation in mutations:
-            self._tail.setdefault(mutation.table, {})[mutation.key] = mutation.row
+            if mutation.key:
+                self._tail.setdefault(mutation.table, {})[mutation.key] = mutation.row
+            else:
+                self._bags.setdefault(mutation.table, Multiset()).take(mutation)
         for name, value in changed.items():
             if value is None:
                 self.attributes.pop(name, None)
@@ -154,6 +165,8 @@ class Snapshot:
         if len(key) != len(table.key) or not (row is None or len(row) == len(table.columns)):
             raise ValueError(f"a mutation of table {table.name!r} has not its shape")
         state = None if row is None else tuple(row)
+        if not key and (state is None or operation not in ("i", "d")):
+            raise ValueError(f"a mutation of table {table.name!r} has neither key nor row")
         return Mutation(number, Operation(operation), tuple(key), state, float(at))
 
     def _rows_of(self, frame: Frame) -> tuple[Table, list[Row], bool]:
@@ -184,9 +197,11 @@ def _apply(table: Table, rows: Sequence[Row], changes: dict[Key, Row | None]) ->
 
 
 def _remaining(
-    table: Table, left: dict[int, dict[Key, Row | None]]
+    table: Table, left: dict[int, dict[Key, Row | None]], bags: dict[int, Multiset]
 ) -> Iterator[tuple[Table, list[Row]]]:
     changes = left.pop(table.id, {})
     rows = [row for row in changes.values() if row is not None]
+    if table.id in bags:
+        rows += bags.pop(table.id).rest(table)
     if rows:
         yield table, rows

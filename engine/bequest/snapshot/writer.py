@@ -30,6 +30,10 @@ def seal_of(mark: Mark, at: float) -> dict[str, Any]:
     return {"epoch": mark.epoch, "at": at, "token": bytes.fromhex(mark.token)}
 
 
+class TailTooLarge(Exception):
+    """The frames of an append weigh more than there is room for: a rewrite is due."""
+
+
 class FrameWriter:
     """Appends chained frames of one publish to ``sink``."""
 
@@ -98,15 +102,26 @@ def write_base(
 def write_tail(
     mutations: Sequence[Mutation],
     changed: Attributes,
-    opaque: Iterable[tuple[Table, Iterable[Sequence[Row]]]],
+    whole: Iterable[tuple[Table, Iterable[Sequence[Row]]]],
     mark: Mark,
     at: float,
     chain: bytes,
+    room_bytes: int,
 ) -> tuple[bytes, bytes]:
-    """The frames of one append; returns them and the new chain."""
+    """The frames of one append; returns them and the new chain.
+
+    Tables in ``whole`` are written with all their rows. Raises `TailTooLarge` as soon as the frames
+    weigh more than ``room_bytes``, so that a large table is never held in memory.
+    """
     parts: list[bytes] = []
-    writer = FrameWriter(mark.serial, chain, parts.append)
-    for table, blocks in opaque:
+
+    def sink(data: bytes) -> None:
+        parts.append(data)
+        if writer.bytes_written + len(data) > room_bytes:
+            raise TailTooLarge
+
+    writer = FrameWriter(mark.serial, chain, sink)
+    for table, blocks in whole:
         writer.rows(table, [], reset=True)
         for block in blocks:
             writer.rows(table, block)

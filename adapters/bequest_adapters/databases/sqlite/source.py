@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,14 @@ class SqliteSource:
     def name(self) -> str:
         """`Source.name`."""
         return self._location.name
+
+    @property
+    def size_bytes(self) -> int | None:
+        """How large the database is, ``None`` when that cannot be told."""
+        try:
+            return os.path.getsize(self._location.path)
+        except OSError:
+            return None
 
     def wake_paths(self) -> tuple[str, ...]:
         """The file whose changes, and whose log's, are worth a look."""
