@@ -62,6 +62,13 @@ def _real(value: Any) -> float:
     return bonds.floating(value)
 
 
+def _any_number(value: Any) -> str:
+    if isinstance(value, str):
+        raise Unfit("text among numbers")
+    return _AS_NUMERIC(value)
+
+
+_AS_NUMERIC: Final = bonds.numeric(None, None)
 STAMP_UTC: Final = Candidate("timestamp with time zone", _with_offset)
 DOUBLE: Final = Candidate("double precision", _real)
 
@@ -71,7 +78,7 @@ def _loose(candidate: Candidate) -> Candidate:
 
 
 _ANY: Final = tuple(
-    _loose(each) for each in (BIGINT, DOUBLE, Candidate("numeric", bonds.numeric(None, None)), TEXT)
+    _loose(each) for each in (BIGINT, DOUBLE, Candidate("numeric", _any_number), TEXT)
 )
 
 
