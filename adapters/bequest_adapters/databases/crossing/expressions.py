@@ -186,7 +186,8 @@ def _primary(reader: Reader, side: Side) -> Term:
         term = _or(inside, side)
         if inside.next is not END:
             raise Uncarried(f"{inside.next.text!r}")
-        term = (f"({term[0]})", term[1])
+        if term[1] == "bool":
+            term = (f"({term[0]})", "bool")
     else:
         term = _atom(reader, side)
     while reader.accept("::"):

@@ -106,7 +106,7 @@ def _type_ahead(reader: Reader) -> str:
 def bond_of(declared: str, types: Types, form: str = "") -> Bond:
     """The bond of the PostgreSQL type ``declared``; ``form`` is the contract's word for it."""
     name = types.base(declared)
-    if name.endswith("]") or form == "output" or _reader(name, types) is not None:
+    if _reader(name, types) is not None:
         return _structured(name, types)
     found = _SIZED.fullmatch(name)
     base = plain(found[1] + found[4]) if found else plain(name)
@@ -124,7 +124,9 @@ def bond_of(declared: str, types: Types, form: str = "") -> Bond:
         longest = max(map(len, types.enums[base]), default=1)
         return _text(f"VARCHAR({longest})")
     fixed = _FIXED.get(base)
-    return fixed if fixed is not None else _text("TEXT")
+    if fixed is not None:
+        return fixed
+    return _structured(name, types) if form == "output" else _text("TEXT")
 
 
 def _text(declared: str) -> Bond:

@@ -13,7 +13,7 @@ from bequest.model import Attributes, Catalog, Column, SchemaObject, Table, Valu
 
 from .bonds import Bond, Change
 from .bridges import Bridge, Rows, SnapshotCrossing, Strand, key_text
-from .definitions import Check, ColumnText, ForeignKey, TableText, read_index
+from .definitions import Check, ColumnText, ForeignKey, Key, TableText, read_index
 from .expressions import Side, Uncarried, carried, default_to_sqlite
 from .naming import check_for_sqlite, sqlite_name
 from .postgresql_definitions import Definitions, read_definitions
@@ -160,11 +160,9 @@ def _make_table(
             lines.append(_column_line(work, part, types, definitions, result))
         _name_changes(work, part, types, result)
     if text.primary is not None and not numbered:
-        lines.append(
-            f"{_named(text.primary.name)}PRIMARY KEY ({identifiers(text.primary.columns)})"
-        )
+        lines += _key_line(work, text.primary, "PRIMARY KEY", result)
     for key in text.unique:
-        lines.append(f"{_named(key.name)}UNIQUE ({identifiers(key.columns)})")
+        lines += _key_line(work, key, "UNIQUE", result)
     lines += _checks(work, result)
     for foreign in text.foreign:
         lines += _foreign_key(work, foreign, others, result)
@@ -185,6 +183,13 @@ def _make_table(
         key=work.table.key,
         sql=f"CREATE TABLE {identifier(work.name)} (\n    {body}\n)",
     )
+
+
+def _key_line(work: _Work, key: Key, words: str, result: _Result) -> list[str]:
+    if not all(map(work.part, key.columns)):
+        result.lose(f"{work.name}: {words} {key.name}".rstrip(), "it is over a generated column")
+        return []
+    return [f"{_named(key.name)}{words} ({identifiers(key.columns)})"]
 
 
 def _named(name: str) -> str:
@@ -230,7 +235,7 @@ def _name_changes(work: _Work, part: _Part, types: Types, result: _Result) -> No
     elif part.bond.form == "timestamptz":
         result.lose(full, f"{part.column.type} converted to text in UTC without an offset")
     if types.base(part.column.type) != part.column.type:
-        result.lose(full, f"the checks of the domain {part.column.type}")
+        result.lose(full, f"the checks and the default of the domain {part.column.type}")
     for note, key in part.notes.items():
         result.lose(full, f"{note} (the first in {key})")
 
@@ -263,9 +268,9 @@ def _foreign_key(
 ) -> list[str]:
     *schemas, name = key.parent
     parent = others.get(("".join(schemas[-1:]) or work.table.schema or "", name))
-    if parent is None:
+    if parent is None or not all(map(work.part, key.columns)):
         full = f"{work.name}: foreign key {key.name}".rstrip()
-        result.lose(full, f"table {'.'.join(key.parent)} is not in the snapshot")
+        result.lose(full, f"{'.'.join(key.parent)} or a column is not in the snapshot")
         return []
     references = f" ({identifiers(key.references)})" if key.references else ""
     return [
