@@ -97,9 +97,9 @@ FROM {_TABLE} WHERE c.relkind IN ('v', 'm')
 
 STATISTICS: Final = f"""
 SELECT 'statistics', format('%I.%I', sn.nspname, s.stxname),
-    pg_get_statisticsobjdef(s.oid) || coalesce(
+    pg_get_statisticsobjdef(s.oid) || CASE WHEN (to_jsonb(s) ->> 'stxstattarget')::int >= 0 THEN
         format(E';\\nALTER STATISTICS %I.%I SET STATISTICS %s', sn.nspname, s.stxname,
-            nullif((to_jsonb(s) ->> 'stxstattarget')::int, -1)), ''),
+            to_jsonb(s) ->> 'stxstattarget') ELSE '' END,
     'pg_statistic_ext', s.oid, {_ABOUT}
 FROM pg_statistic_ext s JOIN pg_namespace sn ON sn.oid = s.stxnamespace
 JOIN {_TABLE} ON c.oid = s.stxrelid

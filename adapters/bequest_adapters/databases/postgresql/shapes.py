@@ -22,7 +22,7 @@ OURS: Final = "bequest"
 
 NOT_OURS: Final = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema', 'bequest')"
-    " AND n.nspname !~ '^pg_(toast|temp_)'"
+    " AND n.nspname !~ '^(pg_toast|pg_temp_|bequest_kept_)'"
 )
 """SQL: the schema ``n`` belongs to the application."""
 
