@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
-from bequest_adapters.databases.postgresql.target import open_target
 from sqlalchemy import URL
 
 from bequest.model import Catalog, Row, Selection, Table, TableDigest
@@ -23,6 +22,7 @@ from bequest_adapters.databases.postgresql.catalog import read_catalog
 from bequest_adapters.databases.postgresql.forms import prepare
 from bequest_adapters.databases.postgresql.reading import scan
 from bequest_adapters.databases.postgresql.shapes import read_shapes
+from bequest_adapters.databases.postgresql.target import open_target
 from tests.servers.postgresql import connect
 
 from .both import Blocks, sqlite_blocks, sqlite_catalog, sqlite_sequences
@@ -199,9 +199,9 @@ CREATE TABLE every (
 INSERT INTO every SELECT g, g % 2 = 0, g, g, g / 3.0, 'NaN', '1.10', 1.5, E'a\nb''"\\', 'a', 'ab',
     '\x00ff', gen_random_uuid(), 'infinity', '24:00', '0044-03-15 10:00:00.5 BC',
     '12026-01-01 00:00+05', '1 mon -3 days 04:05:06.7', '10:00+02', 12.34, '{"b": 1.10, "a" : 2}',
-    '{"b": 1.10, "a": {"x": [1, null, true, "é"]}}', '[0:1]={1,2}', '{a,"b,\"c",NULL}', 'it''s fine',
-    99.5, ROW('a, "b"', 3)::app.address, ARRAY[ROW('x', NULL)::app.address, NULL], '[1,5)',
-    '["2026-01-01 00:00+00",)', '{[1,3),[5,7)}', '10.0.0.1/8', '08:00:2b:01:02:03', B'101', B'1',
+    '{"b": 1.10, "a": {"x": [1, null, true, "é"]}}', '[0:1]={1,2}', '{a,"b,\"c",NULL}',
+    'it''s fine', 99.5, ROW('a, "b"', 3)::app.address, ARRAY[ROW('x', NULL)::app.address, NULL],
+    '[1,5)', '["2026-01-01 00:00+00",)', '{[1,3),[5,7)}', '10.0.0.1/8', '08:00:2b:01:02:03', B'101', B'1',
     to_tsvector('simple', 'fat cat'), '(1,2)' FROM generate_series(1, 40) g;
 INSERT INTO every (id, d, n, ts, tz, jb, j) VALUES
     (1000, '-0', 'NaN', 'infinity', '2026-01-01 12:00+02', '5', ' 5.0 '), (1001, '-infinity',
@@ -211,7 +211,8 @@ CREATE TABLE app.child (a int, "B c" text NOT NULL, e bigint REFERENCES every ON
     DEFERRABLE INITIALLY DEFERRED, PRIMARY KEY (a, "B c"));
 INSERT INTO app.child VALUES (1, 'x', 1000);
 CREATE TABLE bare (v text); INSERT INTO bare VALUES ('twice'), ('twice'), (NULL);
-CREATE TABLE parts (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text) PARTITION BY RANGE (id);
+CREATE TABLE parts (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)
+    PARTITION BY RANGE (id);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (10);
 INSERT INTO parts (v) VALUES ('a'), ('b');
 CREATE UNIQUE INDEX by_t ON every (id, t) WHERE v = 'a';

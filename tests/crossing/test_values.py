@@ -75,7 +75,7 @@ def carried(catalog: Catalog, values: Sequence[Value]) -> tuple[SnapshotCrossing
 
 @pytest.mark.parametrize("kind", FORMS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_every_form_of_postgresql_survives_sqlite(kind: str, data: st.DataObject) -> None:
     form, strategy = FORMS[kind]
     values = data.draw(st.lists(st.none() | strategy, min_size=1, max_size=5))
@@ -92,7 +92,7 @@ def test_every_form_of_postgresql_survives_sqlite(kind: str, data: st.DataObject
 
 @pytest.mark.parametrize("kind", FORMS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_what_differs_in_postgresql_differs_in_sqlite(kind: str, data: st.DataObject) -> None:
     form, strategy = FORMS[kind]
     first, second = data.draw(strategy), data.draw(strategy)
@@ -124,7 +124,7 @@ DECLARED: dict[str, st.SearchStrategy[Value]] = {
 
 @pytest.mark.parametrize("declared", DECLARED)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_sqlite_to_postgresql_and_back_has_equal_digests(
     declared: str, data: st.DataObject
 ) -> None:
