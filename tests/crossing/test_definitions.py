@@ -82,12 +82,42 @@ def test_foreign_keys_have_one_type_on_both_ends() -> None:
         "CREATE TABLE p (u CHAR(32) PRIMARY KEY NOT NULL); INSERT INTO p VALUES ('no uuid');"
         "CREATE TABLE c (u CHAR(32) REFERENCES p ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED);"
         "CREATE TABLE d (n INTEGER REFERENCES p);"
-        "CREATE TABLE e (n INTEGER REFERENCES gone)"
+        "CREATE TABLE e (n INTEGER REFERENCES gone);"
+        "CREATE TABLE f (n INTEGER, m INTEGER REFERENCES f (n)); CREATE UNIQUE INDEX fn ON f (n)"
     )
     types = {table.name: table.columns[0].type for table in crossing.catalog.tables}
     assert types["c"] == "text"
     assert "ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED" in statements(crossing)
+    assert 'REFERENCES "public"."f" ("n")' in statements(crossing)
     assert {name for name, _ in crossing.losses} == {"d (n)", "e (n)"}
+
+
+@pytest.mark.parametrize(
+    ("column", "becomes"),
+    [
+        ("b BOOLEAN DEFAULT 1", "boolean DEFAULT true"),
+        ("n INTEGER DEFAULT (-5)", "bigint DEFAULT -5"),
+        ("t TEXT DEFAULT 'it''s'", "text DEFAULT 'it''s'"),
+        ("d DATE DEFAULT '2026-01-01'", "date DEFAULT '2026-01-01'"),
+        (
+            "d DATE DEFAULT CURRENT_DATE",
+            "date DEFAULT ((pg_catalog.now() AT TIME ZONE 'UTC'))::date",
+        ),
+    ],
+)
+def test_a_plain_default_is_kept(column: str, becomes: str) -> None:
+    crossing = crossed(f"CREATE TABLE t ({column} NOT NULL)")
+    assert f"{becomes} NOT NULL" in statements(crossing)
+    assert not crossing.losses
+
+
+@pytest.mark.parametrize(
+    "column", ["d DATE DEFAULT 'now'", "n INTEGER DEFAULT 'x'", "t TEXT DEFAULT (random())"]
+)
+def test_a_default_that_would_mean_something_else_is_named(column: str) -> None:
+    crossing = crossed(f"CREATE TABLE t ({column})")
+    assert "DEFAULT" not in statements(crossing)
+    assert [name for name, _ in crossing.losses] == [f"t.{column[0]}"]
 
 
 def test_views_triggers_and_generated_columns_are_named() -> None:

@@ -65,10 +65,10 @@ def _real(value: Any) -> float:
 def _any_number(value: Any) -> str:
     if isinstance(value, str):
         raise Unfit("text among numbers")
-    return _AS_NUMERIC(value)
+    found: str = bonds.numeric(None, None)(value)
+    return found
 
 
-_AS_NUMERIC: Final = bonds.numeric(None, None)
 STAMP_UTC: Final = Candidate("timestamp with time zone", _with_offset)
 DOUBLE: Final = Candidate("double precision", _real)
 

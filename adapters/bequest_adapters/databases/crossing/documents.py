@@ -41,10 +41,6 @@ def of_number(value: float) -> str:
     return str(value) if isinstance(value, int) else repr(value)
 
 
-def _integer(text: str) -> int:
-    return int(text)
-
-
 def _fraction(text: str) -> int | Decimal:
     value = Decimal(text)
     if not value:
@@ -65,9 +61,7 @@ def _tagged(value: object) -> Any:
     raise TypeError(type(value).__name__)
 
 
-_DECODER: Final = json.JSONDecoder(
-    parse_int=_integer, parse_float=_fraction, parse_constant=_constant
-)
+_DECODER: Final = json.JSONDecoder(parse_float=_fraction, parse_constant=_constant)
 _ENCODER: Final = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_tagged
 )

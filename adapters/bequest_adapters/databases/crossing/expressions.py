@@ -8,7 +8,7 @@ Whatever else an expression holds, it is not carried: `Uncarried` says what.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -246,8 +246,13 @@ def _atom(reader: Reader, side: Side) -> Term:
 _NOW_UTC: Final = "(pg_catalog.now() AT TIME ZONE 'UTC')"
 
 
-def default_to_postgresql(found: Sequence[Token], form: str) -> str:
-    """A DEFAULT of SQLite for a PostgreSQL column of ``form``. Raises `Uncarried`."""
+def default_to_postgresql(
+    found: Sequence[Token], form: str, fits: Callable[[object], object]
+) -> str:
+    """A DEFAULT of SQLite for a PostgreSQL column of ``form``. Raises `Uncarried`.
+
+    ``fits`` raises ValueError for a text that the column's type would not take.
+    """
     found = _bare(found)
     word = found[0].word if len(found) == 1 else ""
     if word == "NULL":
@@ -264,6 +269,10 @@ def default_to_postgresql(found: Sequence[Token], form: str) -> str:
     if form in ("int", "float", "numeric") and kind == "number":
         return value
     if form in ("text", "date", "time", "timestamp", "timestamptz", "json", "uuid"):
+        try:
+            fits(value)
+        except ValueError as error:
+            raise Uncarried(str(error)) from error
         return literal(value)
     if form == "bool" and kind == "word":
         return value.lower()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bequest.model import Table
+from bequest.model import SchemaObject, Table
 
 from .declared import TEXT
-from .definitions import ForeignKey, TableText
+from .definitions import ForeignKey, TableText, read_index
 from .survey import Finding, Survey
 
 
@@ -39,7 +39,7 @@ class Unlinked:
 
 
 def linked(
-    tables: Sequence[Table], texts: Mapping[int, TableText]
+    tables: Sequence[Table], texts: Mapping[int, TableText], objects: Sequence[SchemaObject] = ()
 ) -> tuple[list[Link], list[Unlinked]]:
     """The foreign keys that can stand in PostgreSQL, and those that cannot."""
     links: list[Link] = []
@@ -52,7 +52,8 @@ def linked(
             if parent is None:
                 unlinked.append(Unlinked(name, f"table {key.parent[-1]!r} is not in the snapshot"))
                 continue
-            found = _link(table, parent, key, texts[parent.id])
+            indexed = _unique_indexes(parent, objects)
+            found = _link(table, parent, key, texts[parent.id], indexed)
             if isinstance(found, Link):
                 links.append(found)
             else:
@@ -60,13 +61,27 @@ def linked(
     return links, unlinked
 
 
-def _link(table: Table, parent: Table, key: ForeignKey, text: TableText) -> Link | str:
+def _unique_indexes(table: Table, objects: Sequence[SchemaObject]) -> list[tuple[str, ...]]:
+    """The columns of the unique indexes that PostgreSQL takes for a key, too."""
+    found: list[tuple[str, ...]] = []
+    for item in objects:
+        if item.type == "index" and item.table.lower() == table.name.lower():
+            index = read_index(item.sql)
+            if index is not None and index.unique and not index.where:
+                if all(len(term) == 1 for term in index.terms):
+                    found.append(tuple(term[0].name for term in index.terms))
+    return found
+
+
+def _link(
+    table: Table, parent: Table, key: ForeignKey, text: TableText, indexed: list[tuple[str, ...]]
+) -> Link | str:
     primary = text.primary.columns if text.primary else ()
     wanted = key.references or primary
     columns, references = _real(table, key.columns), _real(parent, wanted)
     if columns is None or references is None or len(columns) != len(references):
         return "its columns are not those of the parent's key"
-    keys = [set(each) for each in (primary, *(each.columns for each in text.unique))]
+    keys = [set(each) for each in (primary, *(each.columns for each in text.unique), *indexed)]
     if {name.lower() for name in references} not in [{n.lower() for n in each} for each in keys]:
         return "the parent's columns have no key of their own"
     if any(_collation(text, name) == "NOCASE" for name in references):

@@ -141,7 +141,7 @@ def _stamp(text: object, *, offset: bool) -> int:
     if zone is not None and (clock is None or not offset):
         raise Unfit("an offset from UTC")
     if era is None and len(day) == 10 and zone is None:
-        return _ordinary(day, clock)
+        return _ordinary(text, day, clock)
     days = date_days(day + (era or ""))
     clock_us = time_us(clock) if clock else 0
     if clock_us == DAY_US:
@@ -152,9 +152,11 @@ def _stamp(text: object, *, offset: bool) -> int:
     return found_us
 
 
-def _ordinary(day: str, clock: str | None) -> int:
+def _ordinary(text: str, day: str, clock: str | None) -> int:
     try:
-        moment = datetime.fromisoformat(f"{day} {_padded(clock)}" if clock else day)
+        # Lengths that need no padding are read in one piece: it is done for every row.
+        whole = clock is None or len(clock) in (5, 8, 15)
+        moment = datetime.fromisoformat(text if whole else f"{day} {_padded(clock or '')}")
     except ValueError as error:
         raise Unfit(str(error)) from error
     passed = moment - _EPOCH

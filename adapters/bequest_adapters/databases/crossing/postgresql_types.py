@@ -180,7 +180,7 @@ _FIXED: Final = {
         "timestamptz", "DATETIME", moments.stamp_utc_us, moments.stamp_text, note=bonds.stamp_note
     ),
     "jsonb": Bond("json", "JSON", bonds.jsonb, bonds.json_to_sqlite, _json_canonical,
-                  strays=bonds.json_strays),
+                  strays=bonds.json_strays, from_sqlite=bonds.jsonb),
     "json": Bond("text", "JSON", _plain_json, bonds.json_to_sqlite, strays=bonds.json_strays),
 }  # fmt: skip
 

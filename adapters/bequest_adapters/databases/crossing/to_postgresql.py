@@ -92,7 +92,7 @@ def to_postgresql(catalog: Catalog, attributes: Attributes, rows: Rows | None) -
         )
         for table in catalog.tables
     ]
-    links, unlinked = linked(catalog.tables, texts)
+    links, unlinked = linked(catalog.tables, texts, catalog.objects)
     unlinked += reconcile(links, survey)
     names = Names([table.name for table in catalog.tables])
     result = _Result()
@@ -198,7 +198,7 @@ def _identity(
 
 def _default(full: str, told: ColumnText, found: Finding, result: _Result) -> str:
     try:
-        sql = default_to_postgresql(told.default, found.chosen.bond.form)
+        sql = default_to_postgresql(told.default, found.chosen.bond.form, found.chosen.change)
         return f" DEFAULT {sql}" if sql else ""
     except Uncarried as error:
         result.lose(full, f"its default {text_of(told.default)}: {error}")
