@@ -23,6 +23,7 @@ from bequest_adapters.databases.postgresql.forms import prepare
 from bequest_adapters.databases.postgresql.reading import scan
 from bequest_adapters.databases.postgresql.shapes import read_shapes
 from bequest_adapters.databases.postgresql.target import open_target
+from tests.postgresql.rich import RICH
 from tests.servers.postgresql import connect
 
 from .both import Blocks, sqlite_blocks, sqlite_catalog, sqlite_sequences
@@ -258,6 +259,24 @@ def test_every_type_of_a_real_postgresql_to_sqlite(
     assert lost >= {"every.g", "every.n", "every.ts", "every.d", "every.ia", "public.by_words"}
     assert lost >= {"app.seen", "app.f()", "tg on public.bare", "every: CHECK every_t_check"}
     assert not lost & {"every.id", "every.b", "every.t", "every.mo", "every.u", "every.n2"}
+
+
+def test_a_database_with_everything_that_postgresql_has_crosses(
+    postgresql_database: URL, tmp_path: Path
+) -> None:
+    with closing(connect(postgresql_database)) as db:
+        for part in RICH.split("-- commit"):
+            db.execute(part.encode())
+    url = URL.create("sqlite", database=str(tmp_path / "b.db"))
+    with postgresql_state(postgresql_database) as (catalog, blocks):
+        load(sqlite.open_target(url), cross(catalog, {}, "postgresql", "sqlite", blocks), blocks)
+        with closing(sqlite3.connect(tmp_path / "b.db")) as db:
+            found = sqlite_catalog(db)
+            one, two = canonical_digests(
+                catalog, "postgresql", blocks, found, sqlite_blocks(db, found)
+            )
+    assert one == two
+    assert one["device"].rows == 50
 
 
 def test_a_comparison_finds_one_value_that_differs(

@@ -67,9 +67,9 @@ def _unique_indexes(table: Table, objects: Sequence[SchemaObject]) -> list[tuple
     for item in objects:
         if item.type == "index" and item.table.lower() == table.name.lower():
             index = read_index(item.sql)
-            if index is not None and index.unique and not index.where:
-                if all(len(term) == 1 for term in index.terms):
-                    found.append(tuple(term[0].name for term in index.terms))
+            whole = index is not None and index.unique and not index.where
+            if index is not None and whole and all(len(term) == 1 for term in index.terms):
+                found.append(tuple(term[0].name for term in index.terms))
     return found
 
 

@@ -208,7 +208,7 @@ def _reader(name: str, types: Types) -> Element | None:
     """What takes the text of an array, composite, range or hstore apart; ``None`` for others."""
     name = types.base(name)
     if name.endswith("]"):
-        inside = re.sub(r"(\[\d*\])+$", "", name)
+        inside = re.sub(r"(\s*\[\s*\d*\s*\])+$", "", name)
         element = _element(inside, types)
         delimiter = ";" if plain(inside) == "box" else ","
         return lambda text: composed.array(text, element, delimiter)

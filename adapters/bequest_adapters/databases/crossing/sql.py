@@ -150,4 +150,4 @@ def split(found: Sequence[Token]) -> list[list[Token]]:
 def text_of(found: Sequence[Token]) -> str:
     """Tokens as SQL again, close enough to read in a message."""
     joined = " ".join(token.text for token in found)
-    return re.sub(r"\s*(::|\.)\s*", r"\1", re.sub(r"(?<=\()\s+|\s+(?=[),(])", "", joined))
+    return re.sub(r"\s*(::|\.)\s*", r"\1", re.sub(r"(?<=[(\[])\s+|\s+(?=[),(\[\]])", "", joined))

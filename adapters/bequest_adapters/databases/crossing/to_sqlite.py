@@ -340,7 +340,7 @@ def _name_the_rest(catalog: Catalog, definitions: Definitions, result: _Result) 
         elif item.type == "extension":
             result.lose(item.name, "an extension of PostgreSQL")
         elif item.type not in _CARRIED:
-            result.lose(item.name, f"a {item.type}: it is PostgreSQL's")
+            result.lose(item.name, f"{item.type}: PostgreSQL's own")
 
 
 def _crossing(catalog: Catalog, works: list[_Work], result: _Result) -> SnapshotCrossing:
