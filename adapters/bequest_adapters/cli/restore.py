@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .accounts import account_options
 from .options import config_option, database_option, json_option, store_argument, version_option
 from .output import number, print_facts, print_json, print_not_covered, seconds
 from .progress import progress
@@ -24,6 +25,7 @@ from .progress import progress
     help="Make a copy only: the object's controller stays the one that may publish.",
 )
 @version_option
+@account_options
 @json_option
 @config_option
 def command(

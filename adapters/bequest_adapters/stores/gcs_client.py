@@ -36,7 +36,7 @@ def endpoint(address: Address, environment: Mapping[str, str] = os.environ) -> s
     return found.rstrip("/")
 
 
-def connect(endpoint: str) -> Client:
+def connect(endpoint: str, credentials_file: str = "") -> Client:
     """A client. May ask for credentials over the network, so call it inside `calling`.
 
     An endpoint without TLS is an emulator: no credential is ever sent there.
@@ -46,6 +46,16 @@ def connect(endpoint: str) -> Client:
     project = None
     if endpoint.startswith("http://"):
         credentials = sdk("google.auth.credentials").AnonymousCredentials()
+    elif credentials_file:
+        # Of the file only the kind is fixed that an operator is told to give.
+        accounts = sdk("google.oauth2.service_account").Credentials
+        try:
+            credentials = accounts.from_service_account_file(credentials_file, scopes=[_SCOPE])
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{credentials_file} is not the key of a Google service account. Nothing was done. "
+                "Give the JSON file that Google made for it."
+            ) from error
     else:
         credentials, project = sdk("google.auth").default(scopes=[_SCOPE])
     return storage.Client(
