@@ -143,7 +143,7 @@ def restore(
     copy can be made. Raises `SnapshotError`, `Refused`, `AccessError`.
     """
     adoption = Adoption(lambda: _source(database), lambda: uuid.uuid4().hex) if adopt else None
-    with _opened(store, version, to_adopt=adopt and not dry_run) as opened:
+    with _version_of(store, version, to_adopt=adopt and not dry_run) as opened:
         with closing(registry.open_target(database)) as target:
             return _restore(
                 opened,
@@ -167,7 +167,7 @@ def verify(
 
     ``version`` is one that `history` lists.
     """
-    with _opened(store, version) as opened:
+    with _version_of(store, version) as opened:
         if database is None:
             return _verify(opened, None, progress)
         with closing(_source(database)) as source:
@@ -176,7 +176,7 @@ def verify(
 
 def inspect(store: str | Store, *, version: str | None = None) -> InspectReport:
     """What the object holds, or held as the ``version`` that `history` lists."""
-    with _opened(store, version) as opened:
+    with _version_of(store, version) as opened:
         return _inspect(opened)
 
 
@@ -247,7 +247,9 @@ def _entry(found: Version) -> HistoryEntry:
 
 
 @contextmanager
-def _opened(store: str | Store, version: str | None, *, to_adopt: bool = False) -> Generator[Store]:
+def _version_of(
+    store: str | Store, version: str | None, *, to_adopt: bool = False
+) -> Generator[Store]:
     """The store, or the version of its object that is meant."""
     with closing(registry.open_store(store)) as opened:
         if version is None:

@@ -55,7 +55,7 @@ LEFTOVER_AGE: Final = timedelta(hours=1)
 SCRATCH_THRESHOLD_BYTES: Final = 64 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 
-OPTIONS: Final = frozenset({"endpoint", "compose_threshold"})
+OPTIONS: Final = frozenset({"endpoint", "ca_bundle", "proxy", "compose_threshold"})
 
 
 def open_store(url: str, keys: Keys | None = None) -> GcsStore:
@@ -79,6 +79,8 @@ def open_store(url: str, keys: Keys | None = None) -> GcsStore:
         endpoint(address),
         threshold_bytes=threshold_bytes,
         credentials_file=keys.google_file if keys is not None else "",
+        ca_bundle=address.options.get("ca_bundle", ""),
+        proxy=address.options.get("proxy", ""),
     )
 
 
@@ -101,6 +103,8 @@ class GcsStore:
         *,
         threshold_bytes: int = COMPOSE_THRESHOLD_BYTES,
         credentials_file: str = "",
+        ca_bundle: str = "",
+        proxy: str = "",
         leftover_age: timedelta = LEFTOVER_AGE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -109,6 +113,7 @@ class GcsStore:
         self._endpoint = endpoint
         self._threshold_bytes = threshold_bytes
         self._credentials_file = credentials_file
+        self._ca_bundle, self._proxy = ca_bundle, proxy
         self._leftover_age = leftover_age
         self._sleep = sleep
         self._lazy_client: Client | None = None
@@ -196,7 +201,12 @@ class GcsStore:
     def _client(self) -> Client:
         with self._client_lock:
             if self._lazy_client is None:
-                self._lazy_client = connect(self._endpoint, self._credentials_file)
+                self._lazy_client = connect(
+                    self._endpoint,
+                    self._credentials_file,
+                    ca_bundle=self._ca_bundle,
+                    proxy=self._proxy,
+                )
             return self._lazy_client
 
     def _blob(self, key: str, **facts: Any) -> Any:
@@ -212,6 +222,8 @@ class GcsStore:
             self._endpoint,
             threshold_bytes=SCRATCH_THRESHOLD_BYTES,
             credentials_file=self._credentials_file,
+            ca_bundle=self._ca_bundle,
+            proxy=self._proxy,
         )
         return Scratch(store, SCRATCH_THRESHOLD_BYTES, store.remove)
 
@@ -225,7 +237,13 @@ class GcsStore:
 
     def survey(self, suffix: str) -> Iterator[Finding]:
         return survey(
-            self._client, self._bucket_name, self._key + suffix, self._endpoint, self.name
+            self._client,
+            self._bucket_name,
+            self._key + suffix,
+            self.name,
+            endpoint=self._endpoint,
+            ca_bundle=self._ca_bundle,
+            proxy=self._proxy,
         )
 
     # Reading

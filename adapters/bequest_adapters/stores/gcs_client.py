@@ -36,7 +36,9 @@ def endpoint(address: Address, environment: Mapping[str, str] = os.environ) -> s
     return found.rstrip("/")
 
 
-def connect(endpoint: str, credentials_file: str = "") -> Client:
+def connect(
+    endpoint: str, credentials_file: str = "", *, ca_bundle: str = "", proxy: str = ""
+) -> Client:
     """A client. May ask for credentials over the network, so call it inside `calling`.
 
     An endpoint without TLS is an emulator: no credential is ever sent there.
@@ -63,4 +65,16 @@ def connect(endpoint: str, credentials_file: str = "") -> Client:
         project=project or "unused",
         credentials=credentials,
         client_options={"api_endpoint": endpoint} if endpoint else None,
+        _http=_session(credentials, ca_bundle, proxy) if ca_bundle or proxy else None,
     )
+
+
+def _session(credentials: object, ca_bundle: str, proxy: str) -> Any:
+    """What the SDK sends by, for tokens too, where the machine's own settings do not suit."""
+    transport, requests = sdk("google.auth.transport.requests"), sdk("requests")
+    tokens = requests.Session()
+    session = transport.AuthorizedSession(credentials, auth_request=transport.Request(tokens))
+    for each in (tokens, session):
+        each.verify = ca_bundle or True
+        each.proxies = {"http": proxy, "https": proxy} if proxy else {}
+    return session
