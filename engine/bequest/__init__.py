@@ -207,7 +207,7 @@ def restore(
     clock = registry.system_clock()
     wanted = destination(files_to, files_in_place)
     adopts = plan.adoption is not None and not dry_run
-    with _store(store, version, to_adopt=adopts) as opened:
+    with _version_of(store, version, to_adopt=adopts) as opened:
         if wanted is not None:
             check_files(opened, wanted, force=force)
         with closing(registry.open_target(database)) as target:
@@ -243,7 +243,7 @@ def preflight(
     that has no adapter.
     """
     plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
-    with _store(store, version) as opened:
+    with _version_of(store, version) as opened:
         with closing(registry.open_target(database)) as target:
             report = _preflight(opened, target, registry.system_clock(), plan)
         wanted = destination(files_to, files_in_place)
@@ -343,7 +343,7 @@ def verify(
 
     ``version`` is one that `history` lists.
     """
-    with _store(store, version) as opened:
+    with _version_of(store, version) as opened:
         if database is None:
             return _verify(opened, None, progress)
         with closing(_source(database)) as source:
@@ -352,7 +352,7 @@ def verify(
 
 def inspect(store: str | Store, *, version: str | None = None) -> InspectReport:
     """What the object holds, or held as the ``version`` that `history` lists."""
-    with _store(store, version) as opened:
+    with _version_of(store, version) as opened:
         return _inspect(opened)
 
 
@@ -435,7 +435,9 @@ def _entry(found: Version) -> HistoryEntry:
 
 
 @contextmanager
-def _store(store: str | Store, version: str | None, *, to_adopt: bool = False) -> Generator[Store]:
+def _version_of(
+    store: str | Store, version: str | None, *, to_adopt: bool = False
+) -> Generator[Store]:
     """The store, or the version of its object that is meant."""
     with closing(registry.open_store(store)) as opened:
         if version is None:

@@ -75,6 +75,8 @@ class FaultProxy:
         self.dropped_only = ""
         """... in requests whose method and path contain this. GET and HEAD keep them."""
         self._lock = threading.Lock()
+        self._handled = 0
+        self._idle = threading.Condition()
         proxy = self
 
         class Handler(_Handler):
@@ -112,6 +114,23 @@ class FaultProxy:
                     self.struck.append(request)
                     return fault
             return None
+
+    @contextmanager
+    def handling(self) -> Generator[None, None, None]:
+        """Count a request that is being handled."""
+        with self._idle:
+            self._handled += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._handled -= 1
+                self._idle.notify_all()
+
+    def settle(self) -> None:
+        """Return when no request is being handled, also none whose client is gone."""
+        with self._idle:
+            assert self._idle.wait_for(lambda: not self._handled, UPSTREAM_TIMEOUT_SECONDS)
 
     def received(self, count: int) -> None:
         """Count what goes back in bodies."""
@@ -157,7 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are recorded, not printed."""
 
     def handle_request(self) -> None:
-        body = self._body()
+        with self.owner.handling():
+            self._answer(self._body())
+
+    def _answer(self, body: bytes) -> None:
         head_bytes = len(self.requestline) + len(self.headers.as_bytes()) + 2
         request = Request(
             self.command,

@@ -51,7 +51,7 @@ def command(store: str | None, database: str | None, print_policy: bool, as_json
     if print_policy:
         if not store:
             raise UsageError("A policy is for a store. Nothing was done. Give --store.")
-        click.echo(doctor.policy(store))
+        click.echo(doctor.policy(getattr(store, "name", store)))
         return
     findings: list[Finding] = []
     for found in _examine(store, database):

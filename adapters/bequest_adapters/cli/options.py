@@ -12,7 +12,10 @@ from typing import Any, Final, TypeVar, cast
 import click
 from click.core import ParameterSource
 
+from bequest.errors import UsageError
 from bequest_adapters import config
+
+from . import accounts
 
 SETTINGS: Final = "bequest.settings"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,6 +70,38 @@ def _database(context: click.Context, parameter: click.Parameter, value: str | N
     return config.expand_database(value)
 
 
+def named_store(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """The store as an address, or as an account names it by its parts. Raises `UsageError`.
+
+    An address on the command line or in a variable wins over parts in the file.
+    """
+    if value is not None and accounts.given(context):
+        raise UsageError(
+            "A store is given twice, by its address and by its parts. Nothing was done. Give one."
+        )
+    source = context.get_parameter_source(parameter.name or "")
+    from_file = source in (ParameterSource.DEFAULT_MAP, ParameterSource.DEFAULT)
+    if value is None or from_file:
+        chosen = settings(context)
+        if value is not None and any(part in chosen.options for part in accounts.PARTS):
+            raise UsageError(
+                "The configuration gives the store twice, by its address and by its parts. "
+                "Nothing was done. Remove one of them."
+            )
+        found = accounts.store_of(context, chosen)
+        if found is not None:
+            return found
+    url = checked_store(context, parameter, value)
+    return None if url is None else accounts.with_keys(context, url)
+
+
+def _needed_store(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    found = named_store(context, parameter, value)
+    if found is None:
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return found
+
+
 def checked_store(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Expand a store's address. Raises `UsageError` for one that bears a credential."""
     if value is None:
@@ -117,16 +152,15 @@ def store_option(*, required: bool = True) -> Callable[[F], F]:
     return click.option(
         "--store",
         metavar="URL",
-        required=required,
         envvar="BEQUEST_STORE",
-        callback=checked_store,
+        callback=_needed_store if required else named_store,
         help="Where the object lives: s3://bucket/name, file:///path/name or a plain path.  "
         "[variable: BEQUEST_STORE]",
     )
 
 
 store_argument = click.argument(
-    "store", metavar="STORE", required=True, envvar="BEQUEST_STORE", callback=checked_store
+    "store", metavar="STORE", required=False, envvar="BEQUEST_STORE", callback=_needed_store
 )
 
 

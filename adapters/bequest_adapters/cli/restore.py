@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .accounts import account_options
 from .options import (
     config_option,
     database_option,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 @click.option("--if-exists", is_flag=True, help="Do nothing when there is no object yet.")
 @version_option
 @placing_options
+@account_options
 @json_option
 @config_option
 def command(

@@ -123,7 +123,7 @@ def command(
         limits=settings(context).limits,
     )
     logging.getLogger("bequest").addHandler(logging.NullHandler())
-    ended.say("started", {"database": name, "store": store, "mode": mode})
+    ended.say("started", {"database": name, "store": getattr(store, "name", store), "mode": mode})
     with _told_to_stop(ended.set):
         backup.start()
         ended.wait()

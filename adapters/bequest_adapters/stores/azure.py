@@ -41,6 +41,7 @@ from .azure_errors import calling, sdk
 from .azure_survey import survey
 from .bodies import Chained, Floored, Readable, parts, preamble_of
 from .findings import Finding, Scratch
+from .keys import Keys
 from .marks import from_metadata, to_metadata
 from .past import PastStore
 from .ranged import ranged
@@ -57,7 +58,7 @@ _PRESENT: Final = "present"
 OPTIONS: Final = frozenset({"account", "endpoint", "ca_bundle", "proxy", "block_size"})
 
 
-def open_store(url: str) -> AzureStore:
+def open_store(url: str, keys: Keys | None = None) -> AzureStore:
     """The store at ``az://container/blob?account=NAME``. Raises `UsageError`. Sends nothing yet.
 
     ``azure://`` and ``abs://`` mean the same.
@@ -70,7 +71,7 @@ def open_store(url: str) -> AzureStore:
             "as in az://container/folder/name?account=NAME."
         )
     block_bytes = address.integer("block_size", BLOCK_BYTES, least=PREAMBLE_BYTES)
-    return AzureStore(address.host, blob, settings(address), block_bytes=block_bytes)
+    return AzureStore(address.host, blob, settings(address, keys=keys), block_bytes=block_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from bequest.errors import UsageError
 
 from .address import Address
 from .azure_errors import sdk
+from .keys import Keys
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 READ_TIMEOUT_SECONDS: Final = 30
@@ -34,12 +35,26 @@ class AzureSettings:
     sas_token: str = field(default="", repr=False)
 
 
-def settings(address: Address, environment: Mapping[str, str] = os.environ) -> AzureSettings:
+def settings(
+    address: Address,
+    environment: Mapping[str, str] = os.environ,
+    keys: Keys | None = None,
+) -> AzureSettings:
     """The settings an address asks for, with the environment's secrets. Raises `UsageError`.
 
     ``endpoint`` and ``account`` win over ``AZURE_STORAGE_CONNECTION_STRING``, and that wins over
     ``AZURE_STORAGE_ACCOUNT``: what the operator wrote down decides where the backup goes.
     """
+    if keys is not None:
+        if not (keys.account_key or keys.sas_token):
+            raise UsageError(
+                "The keys that were given are not those of Azure: account_key or sas_token. "
+                "Nothing was done. Correct the keys or the cloud type."
+            )
+        environment = {
+            "AZURE_STORAGE_KEY": keys.account_key,
+            "AZURE_STORAGE_SAS_TOKEN": keys.sas_token,
+        }
     endpoint = address.options.get("endpoint", "").rstrip("/")
     account = address.options.get("account", "") or (_account_in(endpoint) if endpoint else "")
     connection_string = environment.get("AZURE_STORAGE_CONNECTION_STRING", "")

@@ -42,6 +42,7 @@ from .findings import Finding, Scratch
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
 from .gcs_errors import calling, no_bucket, sdk
 from .gcs_survey import survey
+from .keys import Keys
 from .marks import from_metadata, to_metadata
 from .past import PastStore
 from .ranged import ranged
@@ -54,10 +55,10 @@ LEFTOVER_AGE: Final = timedelta(hours=1)
 SCRATCH_THRESHOLD_BYTES: Final = 64 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 
-OPTIONS: Final = frozenset({"endpoint", "compose_threshold"})
+OPTIONS: Final = frozenset({"endpoint", "ca_bundle", "proxy", "compose_threshold"})
 
 
-def open_store(url: str) -> GcsStore:
+def open_store(url: str, keys: Keys | None = None) -> GcsStore:
     """The store at ``gs://bucket/object?option=value``. Raises `UsageError`. Sends nothing yet."""
     address = parse(url, OPTIONS)
     key = address.path.removeprefix("/")
@@ -67,7 +68,20 @@ def open_store(url: str) -> GcsStore:
             "as in gs://bucket/folder/name."
         )
     threshold_bytes = address.integer("compose_threshold", COMPOSE_THRESHOLD_BYTES, least=1)
-    return GcsStore(address.host, key, endpoint(address), threshold_bytes=threshold_bytes)
+    if keys is not None and not keys.google_file:
+        raise UsageError(
+            "The keys that were given are not those of Google, which is the JSON file of a service "
+            "account. Nothing was done. Correct the file or the cloud type."
+        )
+    return GcsStore(
+        address.host,
+        key,
+        endpoint(address),
+        threshold_bytes=threshold_bytes,
+        credentials_file=keys.google_file if keys is not None else "",
+        ca_bundle=address.options.get("ca_bundle", ""),
+        proxy=address.options.get("proxy", ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,9 @@ class GcsStore:
         endpoint: str = "",
         *,
         threshold_bytes: int = COMPOSE_THRESHOLD_BYTES,
+        credentials_file: str = "",
+        ca_bundle: str = "",
+        proxy: str = "",
         leftover_age: timedelta = LEFTOVER_AGE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -95,6 +112,8 @@ class GcsStore:
         self._key = key
         self._endpoint = endpoint
         self._threshold_bytes = threshold_bytes
+        self._credentials_file = credentials_file
+        self._ca_bundle, self._proxy = ca_bundle, proxy
         self._leftover_age = leftover_age
         self._sleep = sleep
         self._lazy_client: Client | None = None
@@ -182,7 +201,12 @@ class GcsStore:
     def _client(self) -> Client:
         with self._client_lock:
             if self._lazy_client is None:
-                self._lazy_client = connect(self._endpoint)
+                self._lazy_client = connect(
+                    self._endpoint,
+                    self._credentials_file,
+                    ca_bundle=self._ca_bundle,
+                    proxy=self._proxy,
+                )
             return self._lazy_client
 
     def _blob(self, key: str, **facts: Any) -> Any:
@@ -193,7 +217,13 @@ class GcsStore:
     def scratch(self, suffix: str) -> Scratch:
         key = f"{self._key}{suffix}"
         store = GcsStore(
-            self._bucket_name, key, self._endpoint, threshold_bytes=SCRATCH_THRESHOLD_BYTES
+            self._bucket_name,
+            key,
+            self._endpoint,
+            threshold_bytes=SCRATCH_THRESHOLD_BYTES,
+            credentials_file=self._credentials_file,
+            ca_bundle=self._ca_bundle,
+            proxy=self._proxy,
         )
         return Scratch(store, SCRATCH_THRESHOLD_BYTES, store.remove)
 
@@ -207,7 +237,13 @@ class GcsStore:
 
     def survey(self, suffix: str) -> Iterator[Finding]:
         return survey(
-            self._client, self._bucket_name, self._key + suffix, self._endpoint, self.name
+            self._client,
+            self._bucket_name,
+            self._key + suffix,
+            self.name,
+            endpoint=self._endpoint,
+            ca_bundle=self._ca_bundle,
+            proxy=self._proxy,
         )
 
     # Reading

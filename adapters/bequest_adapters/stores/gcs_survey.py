@@ -16,12 +16,21 @@ GOOGLE = "https://storage.googleapis.com"
 
 
 def survey(
-    client: Client, bucket: str, scratch: str, endpoint: str, name: str
+    client: Client,
+    bucket: str,
+    scratch: str,
+    name: str,
+    *,
+    endpoint: str,
+    ca_bundle: str,
+    proxy: str,
 ) -> Iterator[Finding]:
     """Clock and public access, seen by somebody without credentials; versioning."""
     place = f"{quote(bucket, safe='')}/o/{quote(scratch, safe='')}"
     url = f"{endpoint or GOOGLE}/storage/v1/b/{place}"
     with closing(sdk("requests").Session()) as nobody:
+        nobody.verify = ca_bundle or True
+        nobody.proxies = {"http": proxy, "https": proxy} if proxy else {}
         with calling(name):
             answer = nobody.get(url, timeout=TIMEOUT_SECONDS)
         yield skew(answer.headers.get("Date"), now())

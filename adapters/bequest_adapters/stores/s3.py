@@ -50,6 +50,7 @@ from .address import Address, parse
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .bodies import parts as parts_of
 from .findings import Finding, Scratch
+from .keys import Keys
 from .s3_client import Client, S3Settings, connect, settings
 from .s3_errors import calling, no_bucket
 from .s3_reading import S3Reading, history, metadata_of, past
@@ -87,7 +88,7 @@ OPTIONS: Final = frozenset(
 )
 
 
-def open_store(url: str) -> S3Store:
+def open_store(url: str, keys: Keys | None = None) -> S3Store:
     """The store at ``s3://bucket/key?option=value``. Raises `UsageError`. Sends nothing yet."""
     address = parse(url, OPTIONS)
     key = address.path.removeprefix("/")
@@ -99,7 +100,7 @@ def open_store(url: str) -> S3Store:
     return S3Store(
         address.host,
         key,
-        settings(address),
+        settings(address, keys),
         limits=limits(address),
         accept_unconditional=address.flag("accept_unconditional"),
     )
