@@ -11,6 +11,7 @@ Importing this loads no driver and no cloud SDK; they come with the address that
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
@@ -38,13 +39,18 @@ from .errors import (
     UsageError,
 )
 from .files import after_restore, check_files, destination, list_or_place
+from .follow import Follower, followed_status
+from .follow import follow as _follow
+from .follow import promote as _promote
 from .publisher import Publisher
 from .replay import Adoption
 from .replay import restore as _restore
 from .report import (
     FilesReport,
+    FollowReport,
     InspectReport,
     LogEntry,
+    PromoteReport,
     PublishReport,
     RestoreReport,
     Status,
@@ -57,7 +63,7 @@ from .verify import verify as _verify
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from .ports import Source, Store
+    from .ports import Following, Source, Store
 
 __all__ = [
     "AccessError",
@@ -67,9 +73,11 @@ __all__ = [
     "Denied",
     "Different",
     "FilesReport",
+    "FollowReport",
     "InspectReport",
     "Limits",
     "LogEntry",
+    "PromoteReport",
     "PublishReport",
     "Refused",
     "RestoreReport",
@@ -85,10 +93,12 @@ __all__ = [
     "__version__",
     "backup",
     "files",
+    "follow",
     "inspect",
     "install",
     "log",
     "migration",
+    "promote",
     "restore",
     "status",
     "uninstall",
@@ -179,6 +189,73 @@ def restore(
     return report if report.dry_run else after_restore(report, database, wanted, force=force)
 
 
+def follow(
+    store: str | Store,
+    database: Any,
+    *,
+    poll: float = 1.0,
+    once: bool = False,
+    stop: threading.Event | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+) -> FollowReport | None:
+    """Keep ``database`` equal to the object, until ``stop`` is set; with ``once`` look once.
+
+    The first time the database must be empty or absent; it is loaded whole. Afterwards what is new
+    is applied, one publish in one transaction. The database refuses other writers until it is
+    promoted. ``poll`` is in seconds. Returns what the last look found, if any did. Raises `Refused`
+    when the object is another controller's, `UsageError`, `SnapshotDamaged`; with ``once`` also
+    `SnapshotMissing` and `AccessError`, which otherwise are reported to ``on_event`` and tried
+    again.
+    """
+    listener = on_event or _unheard
+    ended = stop or threading.Event()
+    with (
+        closing(registry.open_store(store)) as opened,
+        closing(registry.open_following(database)) as following,
+    ):
+        address = store if isinstance(store, str) else ""
+        follower = Follower(opened, following, registry.system_clock(), listener, address=address)
+        return follower.step() if once else _follow(follower, listener, poll, ended.wait)
+
+
+def promote(
+    database: Any,
+    store: str | Store | None = None,
+    *,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+) -> PromoteReport:
+    """Let a followed database take its lineage over: it publishes from now on (epoch + 1).
+
+    ``store`` is the object that it follows, if its address is another one here. What was published
+    last is applied first. Raises `Refused`, `SnapshotError`, `AccessError`.
+    """
+    with closing(registry.open_following(database)) as following:
+        address = store or _followed_address(following)
+        with closing(registry.open_store(address)) as opened:
+            return _promote(
+                opened,
+                following,
+                lambda: _source(database),
+                registry.system_clock(),
+                lambda: uuid.uuid4().hex,
+                on_event or _unheard,
+            )
+
+
+def _followed_address(following: Following) -> str:
+    address = following.address()
+    if not address:
+        raise Refused(
+            f"{following.name} does not follow any object, so it cannot be promoted. Nothing was "
+            "changed. Use `bequest restore` to make a database from an object."
+        )
+    return address
+
+
+def _unheard(_: str, __: dict[str, Any]) -> None:
+    """Nobody listens."""
+
+
 def files(
     store: str | Store,
     *,
@@ -223,9 +300,14 @@ def log(store: str | Store) -> Iterator[LogEntry]:
 def status(database: Any, store: str | Store | None = None) -> Status:
     """How a controller's backup stands, from its database alone; nothing is written.
 
+    A database that follows an object has the state ``following``.
+
     With ``store`` the object is asked too, whether it is still this database's to write.
     """
     with closing(_source(database)) as source:
+        standing = getattr(source, "followed", lambda: None)()
+        if standing is not None:
+            return followed_status(standing)
         if store is None:
             return with_files(read_status(source, registry.system_clock()), database, source)
         with closing(registry.open_store(store)) as opened:

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .errors import UsageError
-from .ports import Clock, Schedule, Source, Store, Target
+from .ports import Clock, Following, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -54,6 +54,18 @@ def open_target(database: Any) -> Target:
     """The target at an SQLAlchemy URL, or behind an engine. Raises `UsageError`."""
     url = database_url(database)
     return cast(Target, _database(url, "open_target")(url))
+
+
+def open_following(database: Any) -> Following:
+    """The followed database at an SQLAlchemy URL, or behind an engine. Raises `UsageError`."""
+    url = database_url(database)
+    try:
+        return cast(Following, _database(url, "open_following")(url))
+    except AttributeError as error:
+        raise UsageError(
+            f"A {url.get_backend_name()} database cannot follow an object in this release. Nothing "
+            "was done. Use `bequest restore`."
+        ) from error
 
 
 def migration(connection: Connection) -> AbstractContextManager[None]:

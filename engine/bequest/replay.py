@@ -91,9 +91,9 @@ def _replay(
         rows = _load(snapshot, loading, progress)
         if adoption is not None:
             # Before the new database exists: whoever published meanwhile makes this fail.
-            memory = _adopt(store, snapshot, clock, adoption.token(), rows)
+            memory = adopt(store, snapshot, clock, adoption.token(), rows)
     if adoption is not None and memory is not None:
-        _settle_in(adoption.source(), snapshot, memory)
+        settle_in(adoption.source(), snapshot, memory)
     return _report(snapshot, target, rows, adopted=memory is not None)
 
 
@@ -149,7 +149,7 @@ def _load(snapshot: Snapshot, loading: Loading, progress: Progress | None) -> in
     return total
 
 
-def _adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
+def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
     """Say in the object that the lineage goes on elsewhere: epoch + 1. Raises `Conflict`."""
     before = snapshot.mark
     mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
@@ -198,7 +198,7 @@ def _restless(store: Store) -> Conflict:
     )
 
 
-def _settle_in(source: Source, snapshot: Snapshot, memory: Memory) -> None:
+def settle_in(source: Source, snapshot: Snapshot, memory: Memory) -> None:
     """Install capture in the new database and let it remember its inheritance."""
     try:
         source.install()
