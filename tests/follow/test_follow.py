@@ -140,6 +140,8 @@ def test_whoever_writes_to_it_is_refused(pair: Pair) -> None:
         bequest.backup(pair.warm, pair.store)
     with pytest.raises(bequest.Refused, match="bequest promote"):
         bequest.install(pair.warm)
+    with pytest.raises(bequest.Refused, match="bequest promote"):
+        bequest.uninstall(pair.warm)
     assert bequest.status(pair.warm).state == "following"
     assert pair.follow().action == "unchanged"
 

@@ -7,6 +7,7 @@ asked for under ``If-Match``; if the object has been replaced meanwhile, the rea
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final, cast
 
@@ -56,12 +57,27 @@ class _Download(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         wanted = min(len(buffer), self._end - self._at)
-        if wanted == 0:
+        if wanted <= 0:
             return 0
         data = self._next(wanted)
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}
+        place = base[whence] + offset
+        if place != self._at:
+            # The rest is asked for from there, under the same version.
+            self._drop()
+            self._at = place
+        return place
 
     def close(self) -> None:
         self._drop()

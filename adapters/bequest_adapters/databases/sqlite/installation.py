@@ -185,13 +185,17 @@ def _refuse_following(connection: sqlite3.Connection) -> None:
     if row is not None and row[0] is None:
         raise Refused(
             "This database follows the backup of another controller and is read-only until it is "
-            "promoted. Nothing was installed or published. Run `bequest promote` to let it take "
+            "promoted. Nothing was changed or published. Run `bequest promote` to let it take "
             "over, or give the controller's own database."
         )
 
 
 def uninstall(connection: sqlite3.Connection) -> None:
-    """Drop every trigger and table that `install` ever made, in the caller's transaction."""
+    """Drop every trigger and table that `install` ever made, in the caller's transaction.
+
+    Raises `Refused` for a database that follows: its own triggers are kept in our table.
+    """
+    _refuse_following(connection)
     for name, _, _, _ in _our_triggers(connection):
         connection.execute(f"DROP TRIGGER {identifier(name)}")
     for name in sorted(ALL_TABLES):
