@@ -105,6 +105,8 @@ def test_the_reference_states_every_variable() -> None:
 REPORTS = {
     "backup": bequest.PublishReport,
     "restore": bequest.RestoreReport,
+    "follow": bequest.FollowReport,
+    "promote": bequest.PromoteReport,
     "files": bequest.FilesReport,
     "verify": bequest.VerifyReport,
     "inspect": bequest.InspectReport,

@@ -11,6 +11,7 @@ Importing this loads no driver and no cloud SDK; they come with the address that
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -45,6 +46,9 @@ from .files import (
     list_or_place,
     with_files_checked,
 )
+from .follow import Follower, followed_status
+from .follow import follow as _follow
+from .follow import promote as _promote
 from .model import Memory
 from .moment import Moment, checked, parse_moment
 from .opening import opened as _opened
@@ -55,10 +59,12 @@ from .replay import restore as _restore
 from .report import (
     DiffReport,
     FilesReport,
+    FollowReport,
     HistoryEntry,
     InspectReport,
     LogEntry,
     PreflightReport,
+    PromoteReport,
     PublishReport,
     RestoreReport,
     RowChange,
@@ -75,7 +81,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from .model import Version
-    from .ports import Source, Store
+    from .ports import Following, Source, Store
 
 __all__ = [
     "AccessError",
@@ -86,11 +92,13 @@ __all__ = [
     "DiffReport",
     "Different",
     "FilesReport",
+    "FollowReport",
     "HistoryEntry",
     "InspectReport",
     "Limits",
     "LogEntry",
     "PreflightReport",
+    "PromoteReport",
     "PublishReport",
     "Refused",
     "RestoreReport",
@@ -108,12 +116,14 @@ __all__ = [
     "backup",
     "diff",
     "files",
+    "follow",
     "history",
     "inspect",
     "install",
     "log",
     "migration",
     "preflight",
+    "promote",
     "restore",
     "status",
     "uninstall",
@@ -314,6 +324,73 @@ def diff(
             return compare(before, side, selection, on_change)
 
 
+def follow(
+    store: str | Store,
+    database: Any,
+    *,
+    poll: float = 1.0,
+    once: bool = False,
+    stop: threading.Event | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+) -> FollowReport | None:
+    """Keep ``database`` equal to the object, until ``stop`` is set; with ``once`` look once.
+
+    The first time the database must be empty or absent; it is loaded whole. Afterwards what is new
+    is applied, one publish in one transaction. The database refuses other writers until it is
+    promoted. ``poll`` is in seconds. Returns what the last look found, if any did. Raises `Refused`
+    when the object is another controller's, `UsageError`, `SnapshotDamaged`; with ``once`` also
+    `SnapshotMissing` and `AccessError`, which otherwise are reported to ``on_event`` and tried
+    again.
+    """
+    listener = on_event or _unheard
+    ended = stop or threading.Event()
+    with (
+        closing(registry.open_store(store)) as opened,
+        closing(registry.open_following(database)) as following,
+    ):
+        address = store if isinstance(store, str) else ""
+        follower = Follower(opened, following, registry.system_clock(), listener, address=address)
+        return follower.step() if once else _follow(follower, listener, poll, ended.wait)
+
+
+def promote(
+    database: Any,
+    store: str | Store | None = None,
+    *,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+) -> PromoteReport:
+    """Let a followed database take its lineage over: it publishes from now on (epoch + 1).
+
+    ``store`` is the object that it follows, if its address is another one here. What was published
+    last is applied first. Raises `Refused`, `SnapshotError`, `AccessError`.
+    """
+    with closing(registry.open_following(database)) as following:
+        address = store or _followed_address(following)
+        with closing(registry.open_store(address)) as opened:
+            return _promote(
+                opened,
+                following,
+                lambda: _source(database),
+                registry.system_clock(),
+                lambda: uuid.uuid4().hex,
+                on_event or _unheard,
+            )
+
+
+def _followed_address(following: Following) -> str:
+    address = following.address()
+    if not address:
+        raise Refused(
+            f"{following.name} does not follow any object, so it cannot be promoted. Nothing was "
+            "changed. Use `bequest restore` to make a database from an object."
+        )
+    return address
+
+
+def _unheard(_: str, __: dict[str, Any]) -> None:
+    """Nobody listens."""
+
+
 def files(
     store: str | Store,
     *,
@@ -347,7 +424,7 @@ def verify(
         if database is None:
             return _verify(opened, None, progress)
         with closing(_source(database)) as source:
-            return _verify(opened, source, progress)
+            return _verify(opened, source, progress, registry.pair)
 
 
 def inspect(store: str | Store, *, version: str | None = None) -> InspectReport:
@@ -385,9 +462,14 @@ def log(store: str | Store | None = None, *, database: Any = None) -> Iterator[L
 def status(database: Any, store: str | Store | None = None) -> Status:
     """How a controller's backup stands, from its database alone; nothing is written.
 
+    A database that follows an object has the state ``following``.
+
     With ``store`` the object is asked too, whether it is still this database's to write.
     """
     with closing(_source(database)) as source:
+        standing = getattr(source, "followed", lambda: None)()
+        if standing is not None:
+            return followed_status(standing)
         if store is None:
             return with_files(read_status(source, registry.system_clock()), database, source)
         with closing(registry.open_store(store)) as opened:

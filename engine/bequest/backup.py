@@ -199,6 +199,8 @@ class Backup:
             self._record()
         except AccessError as error:
             self._event("failed", {"error": str(error)})
+        except Refused:
+            logger.debug("capture is refused here; the publish that follows says why")
 
     def _record(self) -> None:
         if self._recorder is not None and self._source.lead():

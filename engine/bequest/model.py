@@ -196,6 +196,48 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a followed database stands in the object that it follows.
+
+    ``end`` and ``chain`` (hexadecimal) are those of the last sealed frame applied; ``at`` is its
+    cut's time, seconds since the epoch. ``address`` is the object's, as it was given.
+    """
+
+    lineage: str
+    epoch: int
+    serial: int
+    token: str
+    at: float
+    end: int
+    chain: str
+    base_bytes: int
+    attributes: Attributes
+    address: str
+
+    @property
+    def mark(self) -> Mark:
+        """Which publish that is."""
+        return Mark(self.lineage, self.epoch, self.serial, self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One publish of the tail, as a follower applies it: within one transaction.
+
+    ``rows`` is the last state of each touched key by table, ``None`` for a row that is gone;
+    ``resets`` are whole tables that have no key.
+    """
+
+    mark: Mark
+    at: float
+    end: int
+    chain: str
+    rows: Mapping[int, Mapping[Key, Row | None]]
+    resets: Mapping[int, Sequence[Row]]
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """What is committed but not yet in the store.
 

@@ -243,6 +243,35 @@ class Status(Report):
 
 
 @dataclass(frozen=True)
+class FollowReport(Report):
+    """One look at a followed object. ``action`` is unchanged, applied or reloaded.
+
+    ``publishes`` were applied one by one; ``behind_s`` is the age of the state in seconds, ``at``
+    its time as ISO 8601 in UTC.
+    """
+
+    action: str
+    lineage: str
+    epoch: int
+    serial: int
+    at: str
+    publishes: int
+    behind_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class PromoteReport(Report):
+    """A followed database that publishes from now on. ``at`` is the time of its state."""
+
+    lineage: str
+    epoch: int
+    serial: int
+    at: str
+    duration_s: float
+
+
+@dataclass(frozen=True)
 class FilesReport(Report):
     """Recorded configuration files. ``roots`` and ``places`` map a root's name to a folder.
 

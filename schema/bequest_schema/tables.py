@@ -37,11 +37,12 @@ CAPTURE = "bequest_capture"
 SETTINGS = "bequest_settings"
 
 FILES = "bequest_files"
+FOLLOWING = "bequest_following"
 
 TABLES = frozenset({JOURNAL, MEMORY, CAPTURE, SETTINGS, VERSION_TABLE})
 """What every installation has, and what no snapshot ever holds."""
 
-ALL_TABLES = TABLES | {FILES}
+ALL_TABLES = TABLES | {FILES, FOLLOWING}
 """All that `bequest uninstall` drops."""
 
 
@@ -51,7 +52,7 @@ def is_internal(name: str) -> bool:
     The one place that knows the exception: `FILES` is captured like a table of the controller's,
     whatever the selection says (`is_always_captured`).
     """
-    return name in TABLES
+    return name in TABLES or name == FOLLOWING
 
 
 def is_always_captured(name: str) -> bool:
@@ -188,6 +189,27 @@ files = Table(
 )
 """Configuration files. ``path`` is relative to ``root`` (a name; its row has the empty path, and
 its note is the folder's place). ``schema/FORMAT.md`` tells what each column means."""
+
+
+following_metadata = MetaData()
+"""Apart, too: a database either follows an object or publishes one."""
+
+following = Table(
+    FOLLOWING,
+    following_metadata,
+    Column("id", Integer, primary_key=True),
+    # While the follower itself writes; in its own transaction only, so nobody else ever sees 1.
+    Column("applying", Integer, nullable=False),
+    Column("standing", LargeBinary, nullable=False),
+    Column("triggers", LargeBinary, nullable=False),
+    Column("schema_version", BigInteger, nullable=False),
+    Column("promotion", LargeBinary),
+)
+"""Where a followed database stands (`bequest.model.Standing`, a msgpack map), one row with id 1.
+``triggers`` are the controller's, left out until it is promoted. ``promotion`` is the memory that
+it takes over then."""
+
+
 for _shared in (memory, capture, settings):
     _shared.to_metadata(postgresql_metadata)
 

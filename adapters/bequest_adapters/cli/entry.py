@@ -22,6 +22,8 @@ VERBS: Final = {
     "run": "Keep the object current while a controller works.",
     "backup": "Publish once, now.",
     "restore": "Make a new controller's database from the object.",
+    "follow": "Keep a warm copy of the controller's database.",
+    "promote": "Let a warm copy take over.",
     "files": "The configuration files in the object.",
     "verify": "Check the object, and that a database equals it.",
     "diff": "What a restore would change.",

@@ -124,7 +124,7 @@ def command(
     )
     logging.getLogger("bequest").addHandler(logging.NullHandler())
     ended.say("started", {"database": name, "store": getattr(store, "name", store), "mode": mode})
-    with _told_to_stop(ended.set):
+    with told_to_stop(ended.set):
         backup.start()
         ended.wait()
         stored = backup.stop(stop_timeout)
@@ -191,7 +191,7 @@ def _line(name: str, facts: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _told_to_stop(stop: Callable[[], None]) -> Generator[None]:
+def told_to_stop(stop: Callable[[], None]) -> Generator[None]:
     """SIGTERM and SIGINT call ``stop``; a second one does not wait for the last publish."""
 
     def first(_: int, __: FrameType | None) -> None:

@@ -15,6 +15,7 @@ STATES = {
     "failing": "failing: the last attempt failed; it is tried again",
     "superseded": "superseded: another controller has inherited the backup; this one must not "
     "publish any more",
+    "following": "following: a warm copy, read-only until `bequest promote`",
     "refused": "refused: the object is not this database's to overwrite",
 }
 

@@ -7,6 +7,7 @@ that fails is asked for again; at most `PARALLEL_RANGES` + 1 ranges are in memor
 from __future__ import annotations
 
 import io
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,7 +59,9 @@ class _Ranged(io.RawIOBase):
     ) -> None:
         super().__init__()
         self._fetch = fetch
+        self._start = start
         self._asked = start + len(first)
+        self._at = 0
         self._end = end
         self._name = name
         self._sleep = sleep
@@ -79,7 +82,25 @@ class _Ranged(io.RawIOBase):
         data = self._data[: len(buffer)]
         buffer[: len(data)] = data
         self._data = self._data[len(data) :]
+        self._at += len(data)
         return len(data)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end - self._start}
+        place = base[whence] + offset
+        if place != self._at:
+            for future in self._coming:
+                future.cancel()
+            self._coming.clear()
+            self._data = memoryview(b"")
+            self._at, self._asked = place, self._start + place
+        return place
 
     def close(self) -> None:
         if not self.closed:

@@ -309,11 +309,16 @@ class SqliteLoading:
 
     def _reindex_content(self) -> None:
         for item in self._catalog.objects:
-            if item.type == "virtual" and _INDEX_OF_CONTENT.search(item.sql):
-                name = identifier(item.name)
-                # Its content is not covered by the snapshot: empty is what was promised.
-                with suppress(sqlite3.OperationalError):
-                    self._connection.execute(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")
+            if item.type == "virtual":
+                self.rebuild(item.name, item.sql)
+
+    def rebuild(self, table: str, sql: str) -> None:
+        """Compute a virtual table again, if it is an index over ordinary ones."""
+        if _INDEX_OF_CONTENT.search(sql):
+            name = identifier(table)
+            # Its content is not covered by the snapshot: empty is what was promised.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")
 
     def _set_sequences(self) -> None:
         """Exactly the recorded rows: loading an AUTOINCREMENT table has made some of its own."""
