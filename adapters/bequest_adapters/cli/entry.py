@@ -23,6 +23,7 @@ VERBS: Final = {
     "backup": "Publish once, now.",
     "restore": "Make a new controller's database from the object.",
     "verify": "Check the object, and that a database equals it.",
+    "drill": "Restore the object into a throw-away database.",
     "diff": "What a restore would change.",
     "inspect": "What the object holds.",
     "log": "The mutations in the object's tail.",
