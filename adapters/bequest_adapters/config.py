@@ -40,6 +40,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "mode": TEXT,
     "schedule": TEXT,
     "timezone": TEXT,
+    "drill_schedule": TEXT,
     "include": TEXTS,
     "exclude": TEXTS,
     "files": TEXTS,

@@ -24,6 +24,8 @@ from . import registry, versions
 from .backup import Backup, ask, open_recorder, read_status, selection_of, with_files
 from .compactor import Limits
 from .difference import DatabaseSide, ObjectSide, compare
+from .drill import drill as _drill
+from .drill import note as _note
 from .errors import (
     AccessError,
     BequestError,
@@ -58,6 +60,7 @@ from .replay import preflight as _preflight
 from .replay import restore as _restore
 from .report import (
     DiffReport,
+    DrillReport,
     FilesReport,
     FollowReport,
     HistoryEntry,
@@ -91,6 +94,7 @@ __all__ = [
     "Denied",
     "DiffReport",
     "Different",
+    "DrillReport",
     "FilesReport",
     "FollowReport",
     "HistoryEntry",
@@ -115,6 +119,7 @@ __all__ = [
     "__version__",
     "backup",
     "diff",
+    "drill",
     "files",
     "follow",
     "history",
@@ -322,6 +327,35 @@ def diff(
         with closing(_source(database)) as source, source.cut(Memory()) as cut:
             before = DatabaseSide(source.name, source.dialect, cut)
             return compare(before, side, selection, on_change)
+
+
+def drill(
+    store: str | Store,
+    database: Any = None,
+    *,
+    into: str | None = None,
+    keep: str | None = None,
+    progress: Progress | None = None,
+) -> DrillReport:
+    """Restore the stored object into a throw-away database, verify it, and measure.
+
+    ``database`` is the controller's: the result is noted there, for `status`. ``into`` is the URL
+    of an empty database to restore into, which stays; without, an SQLite object goes into a file
+    that is removed, or left in the folder ``keep``. A failure is in the report (``ok``, ``error``).
+    """
+    with closing(registry.open_store(store)) as opened:
+        report = _drill(
+            opened,
+            registry.system_clock(),
+            registry.open_target,
+            into=into,
+            keep=keep,
+            progress=progress,
+        )
+    if database is None:
+        return report
+    with closing(_source(database)) as source:
+        return replace(report, recorded=_note(source, report))
 
 
 def follow(

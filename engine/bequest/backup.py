@@ -8,23 +8,28 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, Literal, Self
 
 from . import registry
 from .compactor import Limits
+from .drill import drill, note, noted
+from .drilling import Drills
 from .errors import AccessError, BequestError, Refused, UsageError
 from .fence import judge
 from .model import Memory, Selection
 from .ports import Clock, Source, Store
 from .publisher import Publisher, state_of
-from .report import PublishReport, Status, iso
+from .report import DrillReport, PublishReport, Status, iso
 from .verify import pending_status
 from .watcher import Watcher
 
 logger = logging.getLogger("bequest")
 Mode = Literal["per-change", "schedule"]
-LOUD: Final = frozenset({"failed", "refused", "superseded", "vanished", "uncovered", "held"})
+LOUD: Final = frozenset(
+    {"failed", "drill_failed", "refused", "superseded", "vanished", "uncovered", "held"}
+)
 
 
 class Backup:
@@ -32,7 +37,9 @@ class Backup:
 
     ``database`` is an SQLAlchemy `Engine`, an `AsyncEngine` or a URL; ``store`` an address.
     ``include`` and ``exclude`` are globs of table names; without either, the choice of the last
-    install is kept (all tables at first). ``on_event`` receives a name and a dict of facts.
+    install is kept (all tables at first). ``drill_schedule`` is a cron expression: when the stored
+    object is restored into a throw-away database and verified. ``on_event`` receives a name and a
+    dict of facts.
     ``files`` are folders, ``DIR`` or ``NAME=DIR``, whose files are recorded with the tables;
     without it, what was recorded stays as it is. ``files_ignore`` replaces the globs of names that
     are left out, ``files_limit`` is the largest file in bytes (64 MiB).
@@ -53,6 +60,7 @@ class Backup:
         overwrite: bool = False,
         on_event: Callable[[str, dict[str, Any]], None] | None = None,
         limits: Limits | None = None,
+        drill_schedule: str | None = None,
         watch_files: bool = True,
         files: Sequence[str | os.PathLike[str]] = (),
         files_ignore: Sequence[str] | None = None,
@@ -89,6 +97,11 @@ class Backup:
             schedule=self._schedule,
             limits=self._limits,
         )
+        self._address = store
+        self._drill_schedule = None
+        if drill_schedule is not None:
+            self._drill_schedule = registry.cron(drill_schedule, timezone)
+        self._drills: Drills | None = None
         self._recorder = open_recorder(
             database,
             self._source,
@@ -121,12 +134,16 @@ class Backup:
         self._listen()
         self._thread = threading.Thread(target=self._loop, name="bequest", daemon=True)
         self._thread.start()
+        self._begin_drills()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Publish what is left, for at most ``timeout`` seconds, and end. True if all is stored."""
         if self._thread is None:
             return True
         deadline = time.monotonic() + timeout
+        if self._drills is not None:
+            self._drills.stop(0.0)
+            self._drills = None
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout)
@@ -210,6 +227,25 @@ class Backup:
         if self._recorder is None:
             return report
         return replace(report, not_covered=(*report.not_covered, *self._recorder.uncovered))
+
+    def _begin_drills(self) -> None:
+        if self._drill_schedule is None:
+            return
+        self._drills = Drills(
+            self._drill_schedule,
+            self._clock,
+            self._drill,
+            lambda: noted(self._source),
+            lambda: self._watcher.leading,
+            self._event,
+        )
+        self._drills.start()
+
+    def _drill(self) -> DrillReport:
+        # A store of its own: this runs beside a publish.
+        with closing(registry.open_store(self._address)) as store:
+            report = drill(store, self._clock, registry.open_target, into=None, keep=None)
+        return replace(report, recorded=note(self._source, report))
 
     def _listen(self) -> None:
         attend = getattr(self._source, "attend", None)
@@ -324,4 +360,5 @@ def read_status(source: Source, clock: Clock, error: BequestError | None = None)
         last_success=None if last is None else iso(last),
         last_error=(str(error) if error else memory.last_error) or None,
         store=memory.store,
+        last_drill=noted(source),
     )

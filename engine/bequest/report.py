@@ -114,6 +114,36 @@ class PreflightReport(Report):
 
 
 @dataclass(frozen=True)
+class DrillReport(Report):
+    """One drill. Times in seconds, sizes in bytes; ``fault`` is the error behind ``error``.
+
+    ``kept`` is where the restored database can be looked at, ``recorded`` whether the controller's
+    database knows of the drill.
+    """
+
+    ok: bool
+    at: str
+    store: str
+    serial: int = 0
+    epoch: int = 0
+    lineage: str = ""
+    rows: int = 0
+    tables: int = 0
+    object_bytes: int = 0
+    download_s: float = 0.0
+    restore_s: float = 0.0
+    duration_s: float = 0.0
+    error: str | None = None
+    kept: str | None = None
+    recorded: bool = False
+    fault: BequestError | None = field(default=None, compare=False)
+
+    def keys(self) -> list[str]:
+        """The names of the facts."""
+        return [item.name for item in fields(self) if item.name != "fault"]
+
+
+@dataclass(frozen=True)
 class VerifyReport(Report):
     """``tables`` maps each name to ``{"rows": int, "digest": str}``.
 
@@ -226,7 +256,10 @@ class HistoryEntry(Report):
 
 @dataclass(frozen=True)
 class Status(Report):
-    """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused."""
+    """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused.
+
+    ``last_drill`` has ``at``, ``ok``, ``serial``, ``duration_s`` and ``error``.
+    """
 
     state: str
     mode: str
@@ -240,6 +273,7 @@ class Status(Report):
     last_error: str | None
     store: str
     files: int = 0
+    last_drill: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

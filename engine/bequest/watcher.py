@@ -53,6 +53,11 @@ class Watcher:
         self._poll = 0.0
         self.stopped_by: BequestError | None = None
 
+    @property
+    def leading(self) -> bool:
+        """Whether this process is the one that publishes."""
+        return self._leading
+
     def tick(self, *, woken: bool = False) -> float:
         """Do what is due; returns the seconds until the next tick unless a wake-up comes first."""
         if self.stopped_by is not None and self._still_superseded():

@@ -26,6 +26,7 @@ VERBS: Final = {
     "promote": "Let a warm copy take over.",
     "files": "The configuration files in the object.",
     "verify": "Check the object, and that a database equals it.",
+    "drill": "Restore the object into a throw-away database.",
     "diff": "What a restore would change.",
     "inspect": "What the object holds.",
     "log": "The mutations in the object's tail.",

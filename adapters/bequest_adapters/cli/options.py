@@ -62,7 +62,10 @@ def _expanded(_: click.Context, __: click.Parameter, value: Any) -> Any:
     return None if value is None else config.expand(value)
 
 
-def _database(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def checked_database(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Expand a database's URL. Raises `UsageError` for a password that others can read."""
     if value is None:
         return None
     if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
@@ -140,7 +143,7 @@ def database_option(
         metavar="URL",
         required=required,
         envvar="BEQUEST_DATABASE",
-        callback=_database,
+        callback=checked_database,
         help=f"{text} An SQLAlchemy URL such as sqlite:////var/lib/ctl/ctl.db (four slashes for an "
         "absolute path). A URL with a password belongs into the variable.  "
         "[variable: BEQUEST_DATABASE]",

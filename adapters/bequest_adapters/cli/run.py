@@ -58,6 +58,12 @@ STOP_SECONDS: Final = 10.0
     metavar="NAME",
     help="The time zone of --schedule, such as Europe/Amsterdam. The machine's own by default.",
 )
+@text_option(
+    "drill-schedule",
+    metavar="CRON",
+    help="When to restore the stored object into a throw-away database and verify it. Never by "
+    "default.",
+)
 @selection_options
 @files_options
 @overwrite_option
@@ -81,6 +87,7 @@ def command(
     mode: Any,
     schedule: str,
     timezone: str | None,
+    drill_schedule: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     files: tuple[str, ...],
@@ -116,6 +123,7 @@ def command(
         mode=mode,
         schedule=schedule,
         timezone=timezone,
+        drill_schedule=drill_schedule,
         **selection(include, exclude),
         **recorded(files, files_ignore, files_limit),
         overwrite=overwrite,
@@ -180,6 +188,11 @@ def _line(name: str, facts: dict[str, Any]) -> str:
         return (
             f"{facts['action']}, serial {facts['serial']}, {size(facts['bytes_sent'])} sent, "
             f"object {size(facts['bytes'])}, {seconds(facts['duration_s'])}"
+        )
+    if name == "drilled":
+        return (
+            f"serial {facts['serial']}: {facts['rows']} rows restored and verified in "
+            f"{seconds(facts['duration_s'])}"
         )
     if name == "stopped":
         return "everything is stored" if facts.get("stored") else "not everything is stored"

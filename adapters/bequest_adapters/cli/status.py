@@ -63,6 +63,7 @@ def _print(report: dict[str, Any]) -> None:
             "not stored": waiting,
             "last publish": report["last_success"] or "never",
             "last error": report["last_error"],
+            "last drill": _drill(report["last_drill"]),
             "mode": report["mode"] or None,
             "object": report["store"] or None,
             "serial": report["serial"],
@@ -71,3 +72,11 @@ def _print(report: dict[str, Any]) -> None:
             "files": number(report["files"], "file") if report["files"] else None,
         }
     )
+
+
+def _drill(facts: dict[str, Any] | None) -> str | None:
+    if facts is None:
+        return None
+    if not facts["ok"]:
+        return f"{facts['at']} FAILED: {facts['error']}"
+    return f"{facts['at']} serial {facts['serial']} restored in {seconds(facts['duration_s'])}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from bequest.errors import Unreachable
 from bequest.model import Memory, Pending, Selection, Standing
 from bequest.snapshot.frame import unpack
-from bequest_schema.tables import JOURNAL, MEMORY
+from bequest_schema.tables import JOURNAL, MEMORY, SETTINGS
 
 from . import installation, journal, lifting, remembering
 from .connection import Connections, Location, translated
@@ -110,6 +110,22 @@ class SqliteSource:
             remembering.remember(connection, memory)
             if sound is not None and sound[1] != sound[0].schema_version:
                 installation.record_schema_version(connection, sound[1])
+
+    def note(self, name: str, text: str) -> None:
+        """`bequest.ports.Notes.note`."""
+        with self._connections.transaction() as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO {SETTINGS} (name, value) VALUES (?, ?)", (name, text)
+            )
+
+    def noted(self, name: str) -> str | None:
+        """`bequest.ports.Notes.noted`."""
+        with self._connections.use() as connection:
+            if not _has(connection, SETTINGS):
+                return None
+            sql = f"SELECT value FROM {SETTINGS} WHERE name = ?"
+            row = connection.execute(sql, (name,)).fetchone()
+            return None if row is None else str(row[0])
 
     def trim(self, position: str) -> None:
         """`Source.trim`."""

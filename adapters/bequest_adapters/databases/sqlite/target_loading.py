@@ -12,6 +12,7 @@ reads every row back for the digest, and rows that violate a key must be restore
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -113,6 +114,8 @@ class SqliteLoading:
             with engine.connect() as connection:
                 yield connection
                 connection.commit()
+            if self._finished:
+                self._flush()
         except SQLAlchemyError as error:
             raise Refused(
                 f"The migrations failed on the new database ({error}). {self._name} is as it was. "
@@ -280,7 +283,19 @@ class SqliteLoading:
             for number in ("user_version", "application_id"):
                 if number in self._attributes:
                     self._pragma(f"{number}={self._integer(number)}")
+        self._flush()
         self._finished = True
+
+    def _flush(self) -> None:
+        """See all of it onto the disk: what follows announces it, and a full disk must show now."""
+        with said(self._name, "writing the new file to the disk"):
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+            file = os.open(self._path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
     def _build(self, kind: str) -> None:
         found = self._connection.execute("SELECT lower(name) FROM sqlite_master")
@@ -352,15 +367,13 @@ class SqliteLoading:
                 self._connection.text_factory = str
 
     def commit(self) -> None:
-        """End the transaction; the file is whole then, but not yet on the disk."""
+        """Give the file, which is whole by now, the journal mode that it had."""
         if not self._finished:
             raise BequestError(
                 f"The restore ended before everything was loaded. {self._name} is as it was. "
                 "Please report this."
             )
         with said(self._name, "committing"):
-            if self._connection.in_transaction:  # migrations have ended it already
-                self._connection.execute("COMMIT")
             if str(self._attributes.get("journal_mode", "")).lower() == "wal":
                 self._pragma("journal_mode=WAL")
 
