@@ -205,9 +205,14 @@ NESTED = b"\x91" * 100_000 + b"\xc0"
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "a bomb of nils": lambda: crafted(rows_payload=("zstd", zstd(bomb(b"\xc0", 100_000_000, 2)))),
-    "a bomb of empty lists": lambda: crafted(rows_payload=("zstd", zstd(bomb(b"\x90", 50_000_000)))),
+    "a bomb of empty lists": lambda: crafted(
+        rows_payload=("zstd", zstd(bomb(b"\x90", 50_000_000)))
+    ),
     "a bomb of many columns": lambda: crafted(
-        rows_payload=("zstd", zstd(b"\x93\x01\xdd\x00\x10\x00\x00" + b"\x91\xc0" * 0x100000 + b"\xc2"))
+        rows_payload=(
+            "zstd",
+            zstd(b"\x93\x01\xdd\x00\x10\x00\x00" + b"\x91\xc0" * 0x100000 + b"\xc2"),
+        )
     ),
     "a bomb of zero bytes": lambda: crafted(
         rows_payload=("zstd", zstd(b"\xc6\x0f\xff\xff\xf0" + bytes(0xFFFFFF0)))
@@ -220,7 +225,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     ),
     "a packed frame that is not one": lambda: crafted(rows_payload=("zstd", b"garbage")),
     "a packed frame without a length": lambda: crafted(
-        rows_payload=("zstd", zstandard.ZstdCompressor(write_content_size=False).compress(bytes(99)))
+        rows_payload=(
+            "zstd",
+            zstandard.ZstdCompressor(write_content_size=False).compress(bytes(99)),
+        )
     ),
     "an unknown codec": lambda: crafted(rows_payload=("lzma", b"")),
     "an array that says it is absurdly long": lambda: crafted(
@@ -244,9 +252,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "an integer no database holds": lambda: crafted(rows=[1, [[1], [2**64 - 1]], False]),
     "a list for a key": lambda: crafted(tail=[[[1, "i", [[1]], [[1], "x"], 1.0]], {}]),
     "a list for a value in the tail": lambda: crafted(tail=[[[1, "i", [1], [1, ["x"]], 1.0]], {}]),
-    "a huge integer in the tail": lambda: crafted(
-        tail=[[[1, "i", [1], [1, 2**64 - 1], 1.0]], {}]
-    ),
+    "a huge integer in the tail": lambda: crafted(tail=[[[1, "i", [1], [1, 2**64 - 1], 1.0]], {}]),
     "columns of two lengths": lambda: crafted(rows=[1, [[1, 2], ["a"]], False]),
     "a column too few": lambda: crafted(rows=[1, [[1, 2]], False]),
     "rows of an unknown table": lambda: crafted(rows=[9, [[1], ["a"]], False]),
@@ -295,9 +301,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a seal without a time": lambda: crafted(seal={"epoch": 1, "token": bytes(16)}),
     "a time beyond all": lambda: crafted(seal=GOOD_SEAL | {"at": 1e300}),
     "a time that is no number": lambda: crafted(seal=GOOD_SEAL | {"at": float("nan")}),
-    "a time of a mutation beyond all": lambda: crafted(
-        tail=[[[1, "i", [1], [1, "x"], 1e300]], {}]
-    ),
+    "a time of a mutation beyond all": lambda: crafted(tail=[[[1, "i", [1], [1, "x"], 1e300]], {}]),
     "SQL for a table's definition": lambda: crafted(schema=table(sql="DROP TABLE other")),
     "two statements for a definition": lambda: crafted(
         schema=table(sql="CREATE TABLE sites (id, name); DROP TABLE other")
