@@ -205,6 +205,11 @@ NESTED = b"\x91" * 100_000 + b"\xc0"
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "a bomb of nils": lambda: crafted(rows_payload=("zstd", zstd(bomb(b"\xc0", 100_000_000, 2)))),
+    "a bomb that is just small enough to be unpacked": lambda: crafted(
+        schema=table(columns=[["id", "", ""]]),
+        rows_payload=("zstd", zstd(bomb(b"\xc0", 8_388_500))),
+        tail=5,
+    ),
     "a bomb of empty lists": lambda: crafted(
         rows_payload=("zstd", zstd(bomb(b"\x90", 50_000_000)))
     ),

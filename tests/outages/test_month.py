@@ -19,6 +19,7 @@ from bequest.registry import open_store
 from bequest.watcher import Watcher
 from bequest_adapters.cron import CronSchedule
 from bequest_adapters.databases.sqlite import open_source
+from bequest_adapters.databases.sqlite.triggers import LIMIT_EVERY
 from tests.simulation.small_world import Clock
 
 MONTH_SECONDS: Final = 30 * 86400
@@ -75,7 +76,7 @@ def test_a_month_without_a_store(retry_seconds: float, tmp_path: Path) -> None:
                     db.execute("UPDATE devices SET state = ? WHERE id = ?", (count, count % 100))
                 clock.now += watcher.tick()
                 (kept,) = db.execute("SELECT count(*) FROM bequest_journal").fetchone()
-                assert kept <= JOURNAL_LIMIT
+                assert kept < JOURNAL_LIMIT + LIMIT_EVERY
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
             assert grown < MEMORY_GROWTH_MIB
             assert count > JOURNAL_LIMIT
@@ -84,7 +85,6 @@ def test_a_month_without_a_store(retry_seconds: float, tmp_path: Path) -> None:
             assert "store is away" in str(status.last_error)
             store.away = False
             watcher.tick()
-            assert events[-1] == "published"
-            assert "recovered" in events[-2:]
+            assert set(events[-2:]) == {"published", "recovered"}
             assert bequest.status(f"sqlite:///{path}").pending_mutations == 0
             assert bequest.verify(place, f"sqlite:///{path}").ok

@@ -630,8 +630,10 @@ class World:
             self.bucket.late.pop()()
         self._run_until(self._no_operator, "the operators' commands end")
         self._start_all()
-        self._run_until(lambda: self.bucket.present is not None, "there is an object")
-        machine = self._heir()
+        machine = None
+        if self.bucket.present is not None or not self._all_superseded():
+            self._run_until(lambda: self.bucket.present is not None, "there is an object")
+            machine = self._heir()
         if machine is None:
             self._operator_decides()
             self._run_until(self._no_operator, "the operator's command ends")
@@ -650,6 +652,14 @@ class World:
 
     def _no_operator(self) -> bool:
         return all(thread.name.endswith("watch") for thread in self.threads)
+
+    def _all_superseded(self) -> bool:
+        """A restore adopted the object and died, and then somebody deleted it."""
+        return all(
+            machine.database.memory.state == "superseded"
+            for machine in self.machines
+            if machine.complete
+        )
 
     def _start_all(self) -> None:
         for machine in self.machines:
@@ -672,7 +682,7 @@ class World:
 
     def _operator_decides(self) -> None:
         unfinished = [machine for machine in self.machines if not machine.complete]
-        if unfinished and self.chance.random() < 0.5:
+        if unfinished and self.bucket.present is not None and self.chance.random() < 0.5:
             self._restore(unfinished[0], adopt=True)
         else:
             self._backup(self.chance.choice(self.machines[:1]), rewrite=False, overwrite=True)

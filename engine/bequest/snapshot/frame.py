@@ -33,7 +33,7 @@ RAW_TEXT: Final = 1
 """msgpack extension type of a text value whose bytes are not valid UTF-8."""
 BULKY_BYTES: Final = 8 * 1024 * 1024
 """A larger content is one of few, large values: writers end a frame of many values before that."""
-BULKY_VALUES: Final = 1 << 20
+BULKY_VALUES: Final = 1 << 22
 MAP_LIMIT: Final = 1 << 20
 COMPRESS_FROM_BYTES: Final = 256
 COMPRESSION_LEVEL: Final = 3
@@ -101,11 +101,13 @@ def encode(
 ) -> tuple[bytes, bytes]:
     """Build one frame; returns its bytes and its digest.
 
-    Raises `ValueError` when it would be larger than `FRAME_LIMIT_BYTES`.
+    Raises `ValueError` when a reader would refuse it as too large.
     """
     payload = pack(content)
     if len(payload) > FRAME_LIMIT_BYTES:
         raise ValueError(f"a frame of {len(payload)} bytes is over {FRAME_LIMIT_BYTES}")
+    if len(payload) > BULKY_BYTES:
+        _readable(payload)
     codec = "raw"
     if len(payload) >= COMPRESS_FROM_BYTES:
         packed = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(payload)
@@ -210,6 +212,13 @@ class _Budget:
         if self._left < 0:
             raise ValueError("too many values for one frame")
         return found
+
+
+def _readable(payload: bytes) -> None:
+    try:
+        unpack(payload)
+    except SnapshotDamaged as error:
+        raise ValueError(str(error)) from error
 
 
 def _packb(value: Any) -> bytes:

@@ -12,8 +12,9 @@ VALUE_TYPES: Final = frozenset({int, float, str, bytes, type(None)})
 """Exactly what a value may be; a boolean is none."""
 NUMBER_LIMIT: Final = 1 << 62
 """No serial and no epoch comes near it, and both can still be added to and stored anywhere."""
+FIRST_MOMENT_SECONDS: Final = -62_135_596_800.0
 LAST_MOMENT_SECONDS: Final = 253_402_300_799.0
-"""The end of the year 9999: what dates can be told of."""
+"""The years 1 to 9999: what dates can be told of. A clock that is wrong may be before 1970."""
 
 
 def scalars(values: Iterable[Any]) -> None:
@@ -24,7 +25,9 @@ def scalars(values: Iterable[Any]) -> None:
 
 def moment(value: Any) -> float:
     """Seconds since the epoch. Raises `ValueError` for what is no time."""
-    if type(value) not in (int, float) or not 0 <= value <= LAST_MOMENT_SECONDS:
+    if type(value) not in (int, float) or not (
+        FIRST_MOMENT_SECONDS <= value <= LAST_MOMENT_SECONDS
+    ):
         raise ValueError(f"{value!r} is no time")
     return float(value)
 
