@@ -459,6 +459,7 @@ class World:
             present is not None
             and present.family == machine.family
             and machine.database.commit.holds(present.commit)
+            and (landed is None or present.commit.holds(landed))
         ):
             landed = present.commit
         machine.database.landed = landed
@@ -508,7 +509,7 @@ class World:
             report = publisher.publish(rewrite=rewrite, check=True, exact=True)
             promises.promise_5_acknowledged(machine, commit)
             if overwrite and uninstalls == machine.uninstalls:
-                machine.excused = False
+                machine.excused, machine.complete = False, True
             return report.action
 
         self._operate(machine, "overwrite" if overwrite else "backup", work)
@@ -675,7 +676,7 @@ class World:
         for machine in self.machines:
             memory = machine.database.memory
             newer = memory.epoch > present.mark.epoch and memory.lineage == present.mark.lineage
-            if newer and machine.complete and not machine.excused:
+            if newer and machine.complete and not machine.excused and memory.state != "superseded":
                 owner = machine  # somebody deleted its object, and a superseded one made it anew
         fit = owner.complete and not owner.excused
         return owner if fit else None
