@@ -121,7 +121,9 @@ def promise_5_durable(machine: Machine, *, twins: bool) -> None:
     if database.landed is not None and not database.commit.holds(database.landed):
         if not twins:
             raise Broken("5 durable", f"{machine} lost commit {database.landed.number}")
-        database.landed = None
+        # A copy had published more than this machine had on its disk.
+        while database.landed is not None and not database.commit.holds(database.landed):
+            database.landed = database.landed.parent
 
 
 def promise_6_bounded(database: Database) -> None:

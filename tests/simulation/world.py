@@ -460,6 +460,7 @@ class World:
             present is not None
             and present.family == machine.family
             and machine.database.commit.holds(present.commit)
+            and (landed is None or present.commit.holds(landed))
         ):
             landed = present.commit
         machine.database.landed = landed
@@ -509,7 +510,7 @@ class World:
             report = publisher.publish(rewrite=rewrite, check=True, exact=True)
             promises.promise_5_acknowledged(machine, commit)
             if overwrite and uninstalls == machine.uninstalls:
-                machine.excused = False
+                machine.excused, machine.complete = False, True
             return report.action
 
         self._operate(machine, "overwrite" if overwrite else "backup", work)
@@ -630,8 +631,10 @@ class World:
             self.bucket.late.pop()()
         self._run_until(self._no_operator, "the operators' commands end")
         self._start_all()
-        self._run_until(lambda: self.bucket.present is not None, "there is an object")
-        machine = self._heir()
+        machine = None
+        if self.bucket.present is not None or not self._all_superseded():
+            self._run_until(lambda: self.bucket.present is not None, "there is an object")
+            machine = self._heir()
         if machine is None:
             self._operator_decides()
             self._run_until(self._no_operator, "the operator's command ends")
@@ -651,6 +654,14 @@ class World:
     def _no_operator(self) -> bool:
         return all(thread.name.endswith("watch") for thread in self.threads)
 
+    def _all_superseded(self) -> bool:
+        """A restore adopted the object and died, and then somebody deleted it."""
+        return all(
+            machine.database.memory.state == "superseded"
+            for machine in self.machines
+            if machine.complete
+        )
+
     def _start_all(self) -> None:
         for machine in self.machines:
             if machine.complete and not machine.processes:
@@ -665,14 +676,14 @@ class World:
         for machine in self.machines:
             memory = machine.database.memory
             newer = memory.epoch > present.mark.epoch and memory.lineage == present.mark.lineage
-            if newer and machine.complete and not machine.excused:
+            if newer and machine.complete and not machine.excused and memory.state != "superseded":
                 owner = machine  # somebody deleted its object, and a superseded one made it anew
         fit = owner.complete and not owner.excused
         return owner if fit else None
 
     def _operator_decides(self) -> None:
         unfinished = [machine for machine in self.machines if not machine.complete]
-        if unfinished and self.chance.random() < 0.5:
+        if unfinished and self.bucket.present is not None and self.chance.random() < 0.5:
             self._restore(unfinished[0], adopt=True)
         else:
             self._backup(self.chance.choice(self.machines[:1]), rewrite=False, overwrite=True)

@@ -49,6 +49,19 @@ _INDEX_OF_CONTENT: Final = re.compile(
 )
 
 
+def _definition(sql: str) -> str:
+    """``sql`` when it is a definition; SQLite itself records none that begins otherwise.
+
+    Raises `SnapshotDamaged`: a statement that does something else must never be run.
+    """
+    if not sql[:7].upper().startswith("CREATE "):
+        raise SnapshotDamaged(
+            "The snapshot's schema holds a statement that defines nothing. Nothing was executed "
+            "and the target is as it was. Use another copy of the object; this one was forged."
+        )
+    return sql
+
+
 @dataclass(frozen=True, slots=True)
 class _Insert:
     """How rows get into one table: ``head`` up to VALUES, one row's marks, rows per statement.
@@ -95,7 +108,7 @@ class SqliteLoading:
 
     def _create(self, table: Table) -> None:
         with said(self._name, f"making table {table.name!r}"):
-            self._standins.execute(table.sql)
+            self._standins.execute(_definition(table.sql))
             self._inserts[table.id] = self._prepare(table)
 
     @contextmanager
@@ -310,7 +323,7 @@ class SqliteLoading:
         if item.type == "virtual" and _lacks_module(item.sql):
             self._define(item)
         else:
-            self._standins.execute(item.sql).close()
+            self._standins.execute(_definition(item.sql)).close()
 
     def _define(self, item: SchemaObject) -> None:
         """Write a virtual table down whose module only the controller's process has."""
@@ -396,7 +409,7 @@ def _lacks_module(sql: str) -> bool:
     # Tried elsewhere: without a journal, what fails halfway would leave its half in the file.
     with closing(sqlite3.connect(":memory:")) as scratch:
         try:
-            scratch.execute(sql).close()
+            scratch.execute(_definition(sql)).close()
         except sqlite3.Error as error:
             return str(error).startswith("no such module")
     return False
