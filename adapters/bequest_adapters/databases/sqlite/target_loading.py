@@ -39,7 +39,7 @@ _SETTINGS: Final = (
     "journal_mode=OFF",
     "synchronous=OFF",
     "locking_mode=EXCLUSIVE",
-    "cache_size=-65536",
+    "cache_size=-32768",
     "foreign_keys=OFF",
     "ignore_check_constraints=ON",
 )
