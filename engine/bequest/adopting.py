@@ -11,44 +11,96 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from .errors import Conflict, Unreachable
-from .model import Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
+from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
 from .ports import Clock, Cut, Source, Store
 from .snapshot.fold import Snapshot
 from .snapshot.frame import SEAL
 from .snapshot.writer import FrameWriter, seal_of, write_changes
 
 
+class Adoption:
+    """One adoption: what the object will be told, and what the database remembers of it.
+
+    `intended` goes into the new database before `send`, as every publish is written down before it
+    is sent. So from the moment in which the database exists it knows what it inherited.
+    """
+
+    def __init__(
+        self, store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int
+    ) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._rows = rows
+        self._before = snapshot.newest
+        before = self._before
+        self._mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
+        parts: list[bytes] = []
+        writer = FrameWriter(self._mark.serial, snapshot.chain, parts.append)
+        told: dict[str, object] = {"adopted": True}
+        if snapshot.later:
+            _go_back(writer, snapshot, clock.time())
+            told["restored"] = snapshot.mark.serial
+        writer.frame(SEAL, told, seal_of(self._mark, clock.time()))
+        self._data = b"".join(parts)
+        self._chain = writer.chain.hex()
+
+    def intended(self) -> Memory:
+        """What a database remembers that is about to adopt."""
+        snapshot, mark = self._snapshot, self._mark
+        return Memory(
+            lineage=mark.lineage,
+            epoch=self._before.epoch,
+            serial=self._before.serial,
+            token=self._before.token,
+            store=self._store.name,
+            base_bytes=snapshot.base_bytes,
+            rows=self._rows,
+            intents=(
+                Intent(
+                    serial=mark.serial,
+                    token=mark.token,
+                    position="",
+                    chain=self._chain,
+                    base_bytes=snapshot.base_bytes,
+                    tail_bytes=self._tail_bytes(),
+                    rows=self._rows,
+                    attributes=snapshot.attributes,
+                    rewrite=False,
+                    epoch=mark.epoch,
+                ),
+            ),
+        )
+
+    def send(self) -> Memory:
+        """Say it in the object; what to remember then. Raises `Conflict`, `AccessError`."""
+        stat = self._store.head()
+        if stat is None or stat.mark != self._before:
+            raise _restless(self._store)
+        after = _append(self._store, self._data, stat, self._mark)
+        mark, snapshot = self._mark, self._snapshot
+        return Memory(
+            lineage=mark.lineage,
+            epoch=mark.epoch,
+            serial=mark.serial,
+            token=mark.token,
+            store=self._store.name,
+            version=after.version,
+            chain=self._chain,
+            base_bytes=snapshot.base_bytes,
+            tail_bytes=self._tail_bytes(),
+            rows=self._rows,
+            attributes=snapshot.attributes,
+            state="ok",
+            last_success=snapshot.at,
+        )
+
+    def _tail_bytes(self) -> int:
+        return self._snapshot.size_bytes - self._snapshot.base_bytes + len(self._data)
+
+
 def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
     """Say in the object that the lineage goes on elsewhere. Raises `Conflict`, `AccessError`."""
-    before = snapshot.newest
-    mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
-    parts: list[bytes] = []
-    writer = FrameWriter(mark.serial, snapshot.chain, parts.append)
-    told: dict[str, object] = {"adopted": True}
-    if snapshot.later:
-        _go_back(writer, snapshot, clock.time())
-        told["restored"] = snapshot.mark.serial
-    writer.frame(SEAL, told, seal_of(mark, clock.time()))
-    data = b"".join(parts)
-    stat = store.head()
-    if stat is None or stat.mark != before:
-        raise _restless(store)
-    after = _append(store, data, stat, mark)
-    return Memory(
-        lineage=mark.lineage,
-        epoch=mark.epoch,
-        serial=mark.serial,
-        token=mark.token,
-        store=store.name,
-        version=after.version,
-        chain=writer.chain.hex(),
-        base_bytes=snapshot.base_bytes,
-        tail_bytes=snapshot.size_bytes - snapshot.base_bytes + len(data),
-        rows=rows,
-        attributes=snapshot.attributes,
-        state="ok",
-        last_success=snapshot.at,
-    )
+    return Adoption(store, snapshot, clock, token, rows).send()
 
 
 def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:

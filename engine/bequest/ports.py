@@ -250,6 +250,15 @@ class Loading(Protocol):
 
 
 @runtime_checkable
+class Heir(Protocol):
+    """A `Loading` that takes its inheritance into the restore's own transaction. Optional."""
+
+    def inherit(self, memory: Memory) -> None:
+        """Let the new database remember ``memory`` from its first moment. After `finish`."""
+        ...
+
+
+@runtime_checkable
 class Migratable(Protocol):
     """A `Loading` whose tables a controller's own migrations can make. Optional."""
 

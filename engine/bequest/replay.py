@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from .adopting import adopt, settle_in
+from .adopting import Adoption, settle_in
 from .errors import Conflict, Different, Refused
 from .model import Memory
 from .plan import Plan
-from .ports import Clock, Loading, Migratable, Migrations, Store, Target
+from .ports import Clock, Heir, Loading, Migratable, Migrations, Store, Target
 from .preflight import Ready, Survey, surveyed
 from .report import PreflightReport, RestoreReport, iso, nothing_restored
 from .snapshot.digest import RowSum
@@ -94,10 +94,15 @@ def _replay(
         rows = _load(ready, loading, plan.migrations, progress)
         if plan.adoption is not None:
             # Before the new database exists: whoever published meanwhile makes this fail.
-            memory = adopt(store, ready.snapshot, clock, plan.adoption.token(), rows)
+            adoption = Adoption(store, ready.snapshot, clock, plan.adoption.token(), rows)
+            if isinstance(loading, Heir):
+                loading.inherit(adoption.intended())
+            memory = adoption.send()
     if plan.adoption is not None and memory is not None:
-        # Migrations made another schema than the recorded one: the next publish is a rewrite.
-        can_append = plan.migrations is None
+        # Migrations, or another kind of database, made another schema than the recorded one: the
+        # next publish is a rewrite.
+        same_kind = ready.snapshot.header.get("dialect") == target.dialect
+        can_append = plan.migrations is None and same_kind
         settle_in(plan.adoption.source(), ready.snapshot, memory, can_append=can_append)
     return _restored(ready, target, rows, adopted=memory is not None)
 

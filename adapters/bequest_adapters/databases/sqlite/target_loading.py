@@ -25,9 +25,9 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from bequest.errors import BequestError, Refused, SnapshotDamaged
-from bequest.model import Attributes, Catalog, Row, SchemaObject, Table, Value
+from bequest.model import Attributes, Catalog, Memory, Row, SchemaObject, Table, Value
 
-from . import reading
+from . import installation, reading, remembering
 from .target_faults import said
 from .target_standins import StandIns
 from .text import identifier
@@ -378,6 +378,14 @@ class SqliteLoading:
                 yield from reading.blocks(self._connection, sql, reading.CHECK_ROWS)
             finally:
                 self._connection.text_factory = str
+
+    def inherit(self, memory: Memory) -> None:
+        """`bequest.ports.Heir.inherit`, with capture, before the file has its name."""
+        with said(self._name, "writing down what it inherits"):
+            self._connection.execute("BEGIN")
+            installation.install(self._connection, None, None)
+            remembering.remember(self._connection, memory)
+        self._flush()
 
     def commit(self) -> None:
         """Give the file, which is whole by now, the journal mode that it had."""
