@@ -32,7 +32,7 @@ def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int)
     data = b"".join(parts)
     stat = store.head()
     if stat is None or stat.mark != before:
-        raise _restless(store)
+        raise restless(store)
     after = _append(store, data, stat, mark)
     return Memory(
         lineage=mark.lineage,
@@ -111,11 +111,12 @@ def _append(store: Store, data: bytes, stat: Stat, mark: Mark) -> Stat:
         if after is not None and after.mark == mark:
             return after
         if isinstance(error, Conflict):
-            raise _restless(store) from error
+            raise restless(store) from error
         raise
 
 
-def _restless(store: Store) -> Conflict:
+def restless(store: Store) -> Conflict:
+    """The error for an object that was published to since it was read."""
     return Conflict(
         f"The backup at {store.name} changes while it is being restored: the old controller is "
         "still publishing. The target is as it was. Stop the old controller and restore again, or "
