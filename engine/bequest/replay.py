@@ -165,7 +165,7 @@ def _restored(ready: Ready, target: Target, rows: int, *, adopted: bool) -> Rest
         adopted=adopted,
         duration_s=0.0,
         kept=getattr(target, "kept", None),
-        not_covered=snapshot.catalog.not_covered,
+        not_covered=(*snapshot.catalog.not_covered, *getattr(target, "left_out", ())),
         at=iso(snapshot.at),
         added=ready.part.added,
         left_out=ready.part.left_out,

@@ -143,6 +143,16 @@ def test_rows_without_a_key_come_and_go_back(tmp_path: Path) -> None:
         assert state(None) == expected
 
 
+def test_the_log_tells_the_times_that_lead_to_each_state(tmp_path: Path) -> None:
+    controller, states = lived(tmp_path, 4)
+    for entry in bequest.log(controller.store):
+        found = bequest.preflight(
+            controller.store, f"sqlite:///{tmp_path}/x.db", at=f"{entry.published}"
+        )
+        assert found.serial == entry.serial
+    assert {entry.serial for entry in bequest.log(controller.store)} <= set(states)
+
+
 def test_a_time_means_the_last_publish_at_or_before_it(tmp_path: Path) -> None:
     controller, _ = lived(tmp_path, 3)
     moments = {
