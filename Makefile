@@ -1,6 +1,6 @@
 # For contributors. `make venv` once, `make check` before every commit; .ci/run does the same and
 # more in a fresh copy.
-.PHONY: check test lint format nightly ci venv
+.PHONY: check test lint format nightly bench ci venv
 
 check: lint test
 
@@ -16,6 +16,10 @@ format:
 
 nightly:
 	.venv/bin/pytest -n 2 --nightly
+
+# Against the peers, about 20 minutes: pip install -e '.[bench]' first. See docs/performance.md.
+bench:
+	.venv/bin/python -m benchmarks
 
 ci:
 	.ci/run

@@ -480,14 +480,14 @@ def test_blocks_are_bounded_in_rows_and_bytes(controller: Make) -> None:
     )
     app(
         "INSERT INTO many WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n"
-        " WHERE i < 20000) SELECT i FROM n"
+        " WHERE i < 70000) SELECT i FROM n"
     )
     with app.source.cut(app.memory) as cut:
         sizes = {
             table.name: [len(block) for block in cut.scan(table)] for table in cut.catalog().tables
         }
     assert max(sizes["big"]) <= 5
-    assert sizes["many"] == [8192, 8192, 3616]
+    assert sizes["many"] == [32768, 32768, 4464]
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate"])

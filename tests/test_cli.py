@@ -258,7 +258,7 @@ class TestAnswers:
     def test_restore(self, run: Run, library: Library) -> None:
         calls = library("restore", RESTORED)
         code, out, _ = run("restore", "/s", "--database", DATABASE, "--json", "--no-adopt")
-        lists = {name: [] for name in ("not_covered", "added", "left_out", "converted")}
+        lists = {name: [] for name in ("not_covered", "added", "left_out", "converted", "files_in")}
         assert (code, json.loads(out)) == (0, dict(RESTORED) | lists)
         assert calls.positional == ("/s", DATABASE)
         assert calls.named["adopt"] is False

@@ -105,11 +105,15 @@ def test_the_reference_states_every_variable() -> None:
 REPORTS = {
     "backup": bequest.PublishReport,
     "restore": bequest.RestoreReport,
+    "follow": bequest.FollowReport,
+    "promote": bequest.PromoteReport,
+    "files": bequest.FilesReport,
     "verify": bequest.VerifyReport,
     "inspect": bequest.InspectReport,
     "drill": bequest.DrillReport,
     "diff": bequest.DiffReport,
     "log": bequest.LogEntry,
+    "history": bequest.HistoryEntry,
     "status": bequest.Status,
 }
 

@@ -320,7 +320,7 @@ def test_large_tables_are_read_back_in_bounded_blocks(tmp_path: Path) -> None:
         assert blocks == list(loading.scan(table))
     assert [row for block in blocks for row in block] == rows
     assert len(blocks) > 3
-    assert max(len(block) for block in blocks) <= 8192
+    assert max(len(block) for block in blocks) <= 4096
 
 
 # --- what the controller's own program provides

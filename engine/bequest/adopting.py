@@ -124,7 +124,9 @@ def restless(store: Store) -> Conflict:
     )
 
 
-def settle_in(source: Source, snapshot: Snapshot, memory: Memory, *, can_append: bool) -> None:
+def settle_in(
+    source: Source, snapshot: Snapshot, memory: Memory, *, can_append: bool = True
+) -> None:
     """Install capture in the new database and let it remember its inheritance.
 
     ``can_append``: whether the object's tail may go on, should the tables be the same.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,9 @@ from .watcher import Watcher
 
 logger = logging.getLogger("bequest")
 Mode = Literal["per-change", "schedule"]
-LOUD: Final = frozenset({"failed", "drill_failed", "refused", "superseded", "vanished"})
+LOUD: Final = frozenset(
+    {"failed", "drill_failed", "refused", "superseded", "vanished", "uncovered", "held"}
+)
 
 
 class Backup:
@@ -37,7 +40,9 @@ class Backup:
     install is kept (all tables at first). ``drill_schedule`` is a cron expression: when the stored
     object is restored into a throw-away database and verified. ``on_event`` receives a name and a
     dict of facts.
-
+    ``files`` are folders, ``DIR`` or ``NAME=DIR``, whose files are recorded with the tables;
+    without it, what was recorded stays as it is. ``files_ignore`` replaces the globs of names that
+    are left out, ``files_limit`` is the largest file in bytes (64 MiB).
     Construction raises `UsageError` for what can never work; everything later is logged, reported
     by `status` and tried again.
     """
@@ -57,6 +62,9 @@ class Backup:
         limits: Limits | None = None,
         drill_schedule: str | None = None,
         watch_files: bool = True,
+        files: Sequence[str | os.PathLike[str]] = (),
+        files_ignore: Sequence[str] | None = None,
+        files_limit: int | None = None,
     ) -> None:
         if mode not in ("per-change", "schedule"):
             raise UsageError(f"The mode is {mode!r}; it can be 'per-change' or 'schedule'.")
@@ -94,6 +102,16 @@ class Backup:
         if drill_schedule is not None:
             self._drill_schedule = registry.cron(drill_schedule, timezone)
         self._drills: Drills | None = None
+        self._recorder = open_recorder(
+            database,
+            self._source,
+            self._store,
+            files,
+            ignore=files_ignore,
+            limit_bytes=files_limit,
+            overwrite=overwrite,
+            listener=self._event,
+        )
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -154,6 +172,7 @@ class Backup:
         while True:
             try:
                 self._prepare()
+                self._record()
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 report = self._publisher.publish(wait_seconds=left)
             except AccessError:
@@ -164,18 +183,21 @@ class Backup:
             else:
                 if report.action != "unchanged":
                     self._event("published", dict(report))
-                return report
+                return self._with_files(report)
 
     def backup_now(self, *, rewrite: bool = False) -> PublishReport:
         """Publish once, now, and say what was done."""
         self._prepare()
+        self._record()
         report = self._publisher.publish(rewrite=rewrite, check=True, exact=True)
+        report = self._with_files(report)
         self._event("published", dict(report))
         return report
 
     def status(self) -> Status:
         """How the backup stands, by what the database remembers and the journal holds."""
-        return read_status(self._source, self._clock, self._publisher.last_error)
+        status = read_status(self._source, self._clock, self._publisher.last_error)
+        return with_files(status, self._database, self._source)
 
     @property
     def stopped_by(self) -> BequestError | None:
@@ -186,10 +208,25 @@ class Backup:
         if self._ready:
             return
         try:
+            self._source.installed()  # a database that is not there must not be made by a table
+            if self._recorder is not None:
+                self._recorder.prepare()
             self._source.install(self._selection)
             self._ready = True
+            self._record()
         except AccessError as error:
             self._event("failed", {"error": str(error)})
+        except Refused:
+            logger.debug("capture is refused here; the publish that follows says why")
+
+    def _record(self) -> None:
+        if self._recorder is not None and self._source.lead():
+            self._recorder.reconcile()
+
+    def _with_files(self, report: PublishReport) -> PublishReport:
+        if self._recorder is None:
+            return report
+        return replace(report, not_covered=(*report.not_covered, *self._recorder.uncovered))
 
     def _begin_drills(self) -> None:
         if self._drill_schedule is None:
@@ -214,6 +251,9 @@ class Backup:
         attend = getattr(self._source, "attend", None)
         if hasattr(self._database, "url") and attend is not None:
             self._undo.append(attend(self._database))
+        if self._recorder is not None:
+            watch = registry.files().watch
+            self._undo.append(watch(self._recorder, self._source.lead, self._wake.set, self._event))
         if self._mode != "per-change":
             return
         if hasattr(self._database, "url"):
@@ -267,6 +307,28 @@ def selection_of(include: Sequence[str] | None, exclude: Sequence[str] | None) -
     if include is None and exclude is None:
         return None
     return Selection(tuple(include or ("*",)), tuple(exclude or ()))
+
+
+def open_recorder(
+    database: Any,
+    source: Source,
+    store: Store,
+    folders: Sequence[str | os.PathLike[str]],
+    **options: Any,
+) -> Any:
+    """What records ``folders``; ``None`` when there are none. Raises `UsageError`."""
+    if not folders:
+        return None
+    url = registry.database_url(database)
+    return registry.files().open_recorder(url, source, store, folders, **options)
+
+
+def with_files(status: Status, database: Any, source: Source) -> Status:
+    """``status`` with the number of files that the database has recorded."""
+    if not source.installed():
+        return status
+    url = registry.database_url(database)
+    return replace(status, files=registry.files().recorded(url, source.name))
 
 
 def ask(store: Store, memory: Memory) -> BequestError | None:

@@ -21,8 +21,11 @@ from .model import (
     Pending,
     Row,
     Selection,
+    Standing,
     Stat,
+    Step,
     Table,
+    Version,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +72,40 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back connections. The store may not be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Historic(Protocol):
+    """What a store adds that can tell of earlier states of its object. Optional.
+
+    Callers go through `bequest.versions`, which says so where a store cannot.
+    """
+
+    def history(self, limit: int) -> Sequence[Version]:
+        """The states that are kept, the newest first, ``limit`` at most; the present one too.
+
+        Empty when there is no object. Whatever is not a Bequest snapshot bears no mark.
+        """
+        ...
+
+    def at(self, version: str) -> Store:
+        """That state, to be read: `Store.append` and `Store.rewrite` raise `Refused`.
+
+        Sends nothing yet. Close it before the store that gave it.
+        """
+        ...
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """What a store adds that can skip an object it has shown before. Optional."""
+
+    def read_newer(self, version: str) -> AbstractContextManager[tuple[Stat, BinaryIO] | None]:
+        """The object and what it is, or ``None`` while it is still ``version``.
+
+        An unchanged object costs one small request. Raises `SnapshotMissing`.
+        """
         ...
 
 
@@ -288,6 +325,46 @@ class Crossing(Protocol):
         ...
 
 
+class Bridge(Protocol):
+    """One table in two databases of different kinds."""
+
+    @property
+    def source(self) -> Table:
+        """The table on the first side."""
+        ...
+
+    @property
+    def target(self) -> Table:
+        """The table on the second side."""
+        ...
+
+    def canonical_source(self) -> Callable[[Row], Row]:
+        """What brings a row of the first side to the form in which equal rows are equal."""
+        ...
+
+    def canonical_target(self) -> Callable[[Row], Row]:
+        """The same for the second side."""
+        ...
+
+
+class Pairing(Protocol):
+    """Two databases of different kinds, table by table."""
+
+    @property
+    def bridges(self) -> Sequence[Bridge]:
+        """The tables that are on both sides."""
+        ...
+
+    @property
+    def differences(self) -> Sequence[str]:
+        """Tables and columns that are on one side only."""
+        ...
+
+
+Pair = Callable[[Catalog, str, Catalog, str], Pairing]
+"""Two catalogs, each with its dialect. Raises `Refused` for a pair that is not known."""
+
+
 class Target(Protocol):
     """A database that a snapshot is replayed into."""
 
@@ -329,6 +406,65 @@ class Target(Protocol):
 
     def replace(self, *, force: bool) -> AbstractContextManager[Loading]:
         """Replace everything by what is loaded inside the context, or leave all as it was."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class Following(Protocol):
+    """A database that is kept equal to an object, and that nobody else writes to.
+
+    Each method that writes does so in one transaction, together with where it then stands: a reader
+    sees cuts only, and a crash leaves one publish or the next.
+    """
+
+    @property
+    def name(self) -> str:
+        """The database's address, fit for a log."""
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """``"sqlite"``, ``"postgresql"`` ..."""
+        ...
+
+    def standing(self) -> Standing | None:
+        """Where it stands; ``None`` when it follows nothing."""
+        ...
+
+    def address(self) -> str:
+        """The object that it follows, or followed until a promotion began; empty when none."""
+        ...
+
+    def altered(self) -> str:
+        """Why the data may not be what was applied, as a short clause; empty when it is."""
+        ...
+
+    def reload(
+        self, catalog: Catalog, rows: Iterable[tuple[Table, Iterable[Row]]], standing: Standing
+    ) -> None:
+        """Replace everything. Raises `Refused` when it holds data and follows nothing."""
+        ...
+
+    def apply(self, catalog: Catalog, step: Step, before: Standing, after: Standing) -> None:
+        """Apply one publish. Raises `Unreachable` when it does not stand at ``before`` any more."""
+        ...
+
+    def release(self, memory: Memory) -> None:
+        """Make it an ordinary database that publishes on, with ``memory`` for its source to take.
+
+        It remembers ``memory`` until `released`.
+        """
+        ...
+
+    def promotion(self) -> Memory | None:
+        """The memory of a `release` after which `released` was not reached."""
+        ...
+
+    def released(self) -> None:
+        """The source has taken the memory over: nothing of the following is left."""
         ...
 
     def close(self) -> None:

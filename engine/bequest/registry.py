@@ -7,14 +7,13 @@ names a function that takes the address and returns the port.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from contextlib import AbstractContextManager
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .compactor import Limits
 from .errors import UsageError
-from .ports import Clock, Migrations, Schedule, Source, Store, Target
+from .model import Catalog
+from .ports import Clock, Following, Migrations, Pairing, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,6 +29,7 @@ STORES: Final = {
     "abs": "bequest_adapters.stores.azure",
     "gs": "bequest_adapters.stores.gcs",
 }
+CROSSING: Final = "bequest_adapters.databases.crossing"
 DATABASES: Final = {
     "sqlite": "bequest_adapters.databases.sqlite",
     "postgresql": "bequest_adapters.databases.postgresql",
@@ -60,6 +60,18 @@ def open_target(database: Any) -> Target:
     return cast(Target, _database(url, "open_target")(url))
 
 
+def open_following(database: Any) -> Following:
+    """The followed database at an SQLAlchemy URL, or behind an engine. Raises `UsageError`."""
+    url = database_url(database)
+    try:
+        return cast(Following, _database(url, "open_following")(url))
+    except AttributeError as error:
+        raise UsageError(
+            f"A {url.get_backend_name()} database cannot follow an object in this release. Nothing "
+            "was done. Use `bequest restore`."
+        ) from error
+
+
 def migration(connection: Connection) -> AbstractContextManager[None]:
     """What lifts capture on this connection's database while it migrates."""
     lift = _database(connection.engine.url, "migration")
@@ -84,12 +96,15 @@ def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> A
     return module.RewriteApart(url, store, mode, limits)
 
 
-def crossing() -> Cross | None:
-    """What says a snapshot of one dialect in another; ``None`` where that is not installed."""
-    name = "bequest_adapters.databases.crossing"
-    if importlib.util.find_spec(name) is None:
-        return None
-    return cast("Cross", importlib.import_module(name).cross)
+def crossing() -> Cross:
+    """What says a snapshot of one dialect in another."""
+    return cast("Cross", importlib.import_module(CROSSING).cross)
+
+
+def pair(first: Catalog, first_dialect: str, second: Catalog, second_dialect: str) -> Pairing:
+    """Two databases of different kinds, table by table. Raises `Refused`."""
+    module = importlib.import_module(CROSSING)
+    return cast("Pairing", module.pair(first, first_dialect, second, second_dialect))
 
 
 def system_clock() -> Clock:
@@ -101,6 +116,11 @@ def cron(expression: str, timezone: str | None) -> Schedule:
     """A cron schedule in a named time zone. Raises `UsageError`."""
     module = importlib.import_module("bequest_adapters.cron")
     return cast(Schedule, module.CronSchedule(expression, timezone))
+
+
+def files() -> Any:
+    """What records and restores configuration files."""
+    return importlib.import_module("bequest_adapters.files")
 
 
 def database_url(database: Any) -> URL:
@@ -132,6 +152,9 @@ def _find(group: str, built_in: dict[str, str], scheme: str, function: str) -> A
             raise UsageError(
                 f"This release of Bequest has no adapter for {scheme!r} yet."
             ) from error
+    # A third of the time that `import bequest` would take, and wanted for foreign schemes only.
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=group, name=scheme):
         return getattr(point.load(), function)
     known = ", ".join(sorted(built_in))

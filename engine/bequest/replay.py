@@ -1,7 +1,7 @@
 """Restore: open, preflight, load, verify, adopt, settle in.
 
 Nothing is written before the whole object is verified and everything else was looked at, and
-nothing is announced before the rows read back from the target add up to the same digests as the
+nothing is announced before the rows read back from the target add up to the same sums as the
 rows folded from the object.
 """
 
@@ -18,7 +18,7 @@ from .plan import Plan
 from .ports import Clock, Loading, Migratable, Migrations, Store, Target
 from .preflight import Ready, Survey, surveyed
 from .report import PreflightReport, RestoreReport, iso, nothing_restored
-from .snapshot.digest import DigestBuilder
+from .snapshot.digest import RowSum
 from .snapshot.fold import full_name
 
 Progress = Callable[[str, int, int | None], None]
@@ -127,7 +127,7 @@ def _load(
 
 def _fill(ready: Ready, loading: Loading, progress: Progress | None) -> int:
     targets = {table.id: table for table in ready.crossing.catalog.tables}
-    expected = {number: DigestBuilder() for number in targets}
+    expected = {number: RowSum() for number in targets}
     total = 0
     for table, rows in ready.snapshot.rows(ready.part.numbers):
         converted = ready.crossing.convert(table, rows)
@@ -139,13 +139,13 @@ def _fill(ready: Ready, loading: Loading, progress: Progress | None) -> int:
     loading.finish()
     checked = 0
     for table in ready.part.catalog.tables:
-        found = DigestBuilder()
+        found = RowSum()
         for block in loading.scan(targets[table.id]):
             found.add(ready.crossing.canonical(table, block))
             checked += len(block)
             if progress is not None:
                 progress("verifying", checked, total)
-        if found.result() != expected[table.id].result():
+        if found != expected[table.id]:
             raise Different(
                 f"Table {full_name(table)!r} does not read back as it was written. The restore was "
                 "undone and the target is as it was. Please report this, with `bequest inspect`."

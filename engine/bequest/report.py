@@ -49,7 +49,8 @@ class RestoreReport(Report):
     ``at`` is the time of the restored state, ISO 8601 in UTC. Pairs are name and reason: ``added``
     tables that a chosen one needs, ``left_out`` objects that need a table which is not there,
     ``converted`` what another dialect changed. ``skipped`` says why nothing was done; all the rest
-    is then empty.
+    is then empty. ``files`` counts the configuration files that are recorded in the database,
+    ``files_in`` names the folders into which they were written.
     """
 
     rows: int
@@ -63,6 +64,8 @@ class RestoreReport(Report):
     kept: str | None = None
     dry_run: bool = False
     not_covered: tuple[tuple[str, str], ...] = ()
+    files: int = 0
+    files_in: tuple[str, ...] = ()
     at: str | None = None
     added: tuple[tuple[str, str], ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
@@ -184,6 +187,7 @@ class InspectReport(Report):
     tables: dict[str, dict[str, Any]]
     objects: dict[str, int]
     not_covered: tuple[tuple[str, str], ...]
+    files: int = 0
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,22 @@ class DiffReport(Report):
 
 
 @dataclass(frozen=True)
+class HistoryEntry(Report):
+    """One state of the object that the store keeps.
+
+    ``serial``, ``epoch`` and ``lineage`` are ``None`` for what is no Bequest snapshot.
+    """
+
+    version: str
+    current: bool
+    serial: int | None
+    epoch: int | None
+    lineage: str | None
+    at: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Status(Report):
     """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused.
 
@@ -254,7 +274,53 @@ class Status(Report):
     last_success: str | None
     last_error: str | None
     store: str
+    files: int = 0
     last_drill: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class FollowReport(Report):
+    """One look at a followed object. ``action`` is unchanged, applied or reloaded.
+
+    ``publishes`` were applied one by one; ``behind_s`` is the age of the state in seconds, ``at``
+    its time as ISO 8601 in UTC.
+    """
+
+    action: str
+    lineage: str
+    epoch: int
+    serial: int
+    at: str
+    publishes: int
+    behind_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class PromoteReport(Report):
+    """A followed database that publishes from now on. ``at`` is the time of its state."""
+
+    lineage: str
+    epoch: int
+    serial: int
+    at: str
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class FilesReport(Report):
+    """Recorded configuration files. ``roots`` and ``places`` map a root's name to a folder.
+
+    ``places`` is where they were written now, ``kept`` where that which they replaced is.
+    """
+
+    files: int
+    bytes: int
+    roots: dict[str, str]
+    entries: tuple[dict[str, Any], ...]
+    not_covered: tuple[tuple[str, str], ...] = ()
+    places: dict[str, str] = field(default_factory=dict[str, str])
+    kept: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def iso(time: float) -> str:

@@ -9,9 +9,10 @@ from itertools import islice
 from typing import Any, Final
 
 from .errors import Different
+from .files import count_files
 from .model import Attributes, Catalog, Key, Memory, Mutation, Operation, Row, Table, TableDigest
 from .opening import opened
-from .ports import Cut, Source, Store
+from .ports import Cut, Pair, Source, Store
 from .report import InspectReport, LogEntry, VerifyReport, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
@@ -27,15 +28,25 @@ OPERATIONS = {
 }
 
 
-def verify(store: Store, source: Source | None, progress: Progress | None = None) -> VerifyReport:
-    """Check the object; with ``source`` also that its tables equal the object's."""
+def verify(
+    store: Store, source: Source | None, progress: Progress | None = None, pair: Pair | None = None
+) -> VerifyReport:
+    """Check the object; with ``source`` also that its tables equal the object's.
+
+    ``pair`` says what equal means where the two are of different kinds. Raises `Refused` where
+    that is not known.
+    """
     with opened(store) as snapshot:
         tables = snapshot.digests()
         differences: list[str] = []
         waiting = 0
         if source is not None:
             waiting = source.pending(source.recall()).mutations
-            differences = _compare(snapshot, tables, source, progress)
+            dialect = str(snapshot.header.get("dialect"))
+            if pair is not None and dialect != source.dialect:
+                differences = _compare_across(snapshot, dialect, source, pair, progress)
+            else:
+                differences = _compare(snapshot, tables, source, progress)
         mark = snapshot.mark
         return VerifyReport(
             ok=not differences,
@@ -80,6 +91,7 @@ def inspect(store: Store) -> InspectReport:
             tables=_table_facts(snapshot, digests),
             objects=dict(Counter(item.type for item in snapshot.catalog.objects)),
             not_covered=snapshot.catalog.not_covered,
+            files=count_files(snapshot),
         )
 
 
@@ -183,6 +195,30 @@ def _compare(
     sides = ("in the object", "in the database")
     differences += attribute_differences(snapshot.attributes, attributes, sides)
     return differences
+
+
+def _compare_across(
+    snapshot: Snapshot, dialect: str, source: Source, pair: Pair, progress: Progress | None
+) -> list[str]:
+    """Row by row under the canonical form; definitions and sequences are each kind's own."""
+    found: dict[str, TableDigest] = {}
+    done = 0
+    with source.cut(Memory()) as cut:
+        pairing = pair(snapshot.catalog, dialect, cut.catalog(), source.dialect)
+        for bridge in pairing.bridges:
+            builder, canonical = DigestBuilder(), bridge.canonical_target()
+            for rows in cut.scan(bridge.target):
+                builder.add(map(canonical, rows))
+                done += len(rows)
+                if progress is not None:
+                    progress("comparing", done, None)
+            found[full_name(bridge.source)] = builder.result()
+    turned = {bridge.source.id: bridge.canonical_source() for bridge in pairing.bridges}
+    builders = {number: DigestBuilder() for number in turned}
+    for table, rows in snapshot.rows(turned.keys()):
+        builders[table.id].add(map(turned[table.id], rows))
+    stored = {full_name(each.source): builders[each.source.id].result() for each in pairing.bridges}
+    return [*pairing.differences, *_row_differences(stored, found)]
 
 
 def _row_differences(

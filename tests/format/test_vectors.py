@@ -23,7 +23,7 @@ from tests.format import plain_reader
 SITES = Table(1, "sites", (Column("id", "INTEGER"), Column("name", "TEXT")), (0,), "CREATE ...")
 NOTES = Table(2, "notes", (Column("rowid", "", "rowid"), Column("text")), (0,), "CREATE ...")
 LINEAGE = "00000000-0000-4000-8000-000000000001"
-VECTOR_OBJECT_SHA256 = "8d781e6e6006a4d1a8b8dfed9ba57c5d0d33462d7d340dfaa6eae6ab7c0413a9"
+VECTOR_OBJECT_SHA256 = "64fbfb94171e0a4fa0e8c2e13e10ed977082fc33b7bba592cee358d0f9243e95"
 VECTOR_PREAMBLE = "c4204245515545535401000000000000000000000000000003e8"
 
 

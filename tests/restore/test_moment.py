@@ -19,7 +19,7 @@ from bequest.opening import opened
 from bequest.snapshot.catalog import to_plain
 from bequest.snapshot.frame import NO_DIGEST, PREAMBLE_BYTES, preamble
 from bequest.snapshot.writer import FrameWriter, seal_of
-from tests.simulation.world import Bucket, Clock, SimulatedStore
+from tests.simulation.small_world import Bucket, Clock, SimulatedStore
 
 from .controller import Controller, contents, rows
 

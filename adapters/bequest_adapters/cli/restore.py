@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import config_option, database_option, json_option, store_argument
+from .accounts import account_options
+from .options import (
+    config_option,
+    database_option,
+    json_option,
+    placing_options,
+    store_argument,
+    version_option,
+)
 from .output import number, print_facts, print_json, print_not_covered, print_table, seconds, size
 from .progress import progress
 
@@ -62,6 +70,9 @@ if TYPE_CHECKING:
 )
 @click.option("--if-empty", is_flag=True, help="Do nothing when the database holds data already.")
 @click.option("--if-exists", is_flag=True, help="Do nothing when there is no object yet.")
+@version_option
+@placing_options
+@account_options
 @json_option
 @config_option
 def command(
@@ -149,6 +160,7 @@ def _print(report: RestoreReport) -> None:
             "epoch": report.epoch,
             "lineage": report.lineage,
             "kept": report.kept,
+            "files": _files(report.files, report.files_in),
             "took": seconds(report.duration_s),
         }
     )
@@ -159,3 +171,13 @@ def _print(report: RestoreReport) -> None:
     for name, why in report.converted:
         click.echo(f"converted: {name} ({why})")
     print_not_covered(report.not_covered)
+
+
+def _files(count: int, places: tuple[str, ...]) -> str | None:
+    if places:
+        return f"{number(count, 'file')} written to {', '.join(places)}"
+    if not count:
+        return None
+    return (
+        f"{number(count, 'file')} recorded, not written: `bequest files STORE` puts them in place"
+    )

@@ -18,8 +18,10 @@ from .options import (
     ExpandedChoice,
     config_option,
     database_option,
+    files_options,
     json_option,
     overwrite_option,
+    recorded,
     selection,
     selection_options,
     settings,
@@ -63,6 +65,7 @@ STOP_SECONDS: Final = 10.0
     "default.",
 )
 @selection_options
+@files_options
 @overwrite_option
 @click.option(
     "--stop-timeout",
@@ -87,6 +90,9 @@ def command(
     drill_schedule: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    files: tuple[str, ...],
+    files_ignore: tuple[str, ...],
+    files_limit: int | None,
     overwrite: bool,
     stop_timeout: float,
     as_json: bool,
@@ -119,13 +125,14 @@ def command(
         timezone=timezone,
         drill_schedule=drill_schedule,
         **selection(include, exclude),
+        **recorded(files, files_ignore, files_limit),
         overwrite=overwrite,
         on_event=ended.hear,
         limits=settings(context).limits,
     )
     logging.getLogger("bequest").addHandler(logging.NullHandler())
-    ended.say("started", {"database": name, "store": store, "mode": mode})
-    with _told_to_stop(ended.set):
+    ended.say("started", {"database": name, "store": getattr(store, "name", store), "mode": mode})
+    with told_to_stop(ended.set):
         backup.start()
         ended.wait()
         stored = backup.stop(stop_timeout)
@@ -197,7 +204,7 @@ def _line(name: str, facts: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _told_to_stop(stop: Callable[[], None]) -> Generator[None]:
+def told_to_stop(stop: Callable[[], None]) -> Generator[None]:
     """SIGTERM and SIGINT call ``stop``; a second one does not wait for the last publish."""
 
     def first(_: int, __: FrameType | None) -> None:

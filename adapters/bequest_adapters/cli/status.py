@@ -15,6 +15,7 @@ STATES = {
     "failing": "failing: the last attempt failed; it is tried again",
     "superseded": "superseded: another controller has inherited the backup; this one must not "
     "publish any more",
+    "following": "following: a warm copy, read-only until `bequest promote`",
     "refused": "refused: the object is not this database's to overwrite",
 }
 
@@ -68,6 +69,7 @@ def _print(report: dict[str, Any]) -> None:
             "serial": report["serial"],
             "epoch": report["epoch"],
             "lineage": report["lineage"] or None,
+            "files": number(report["files"], "file") if report["files"] else None,
         }
     )
 

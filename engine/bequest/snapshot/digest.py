@@ -4,12 +4,15 @@ Per row BLAKE2b-128 over the row packed as a msgpack array; the digests are adde
 (Bellare and Micciancio, "A New Paradigm for Collision-Free Hashing", 1997: AdHASH). It tells
 accidental differences apart. It is no defence against somebody who forges both rows and digest:
 that is what the frames' chain and encryption are for.
+
+`RowSum` is the same idea for two sides that are compared at once in one process: a third of the
+cost, and of no use to anybody else.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
@@ -18,6 +21,7 @@ from ..model import Row, TableDigest
 from .frame import pack
 
 _MODULUS = 1 << 128
+_SUM_MODULUS = 1 << 64
 _msgpack: Any = msgpack  # it ships no annotations
 
 
@@ -49,3 +53,34 @@ class DigestBuilder:
     def result(self) -> TableDigest:
         """Rows and digest so far."""
         return TableDigest(self._rows, f"{self._sum:032x}")
+
+
+class RowSum:
+    """Adds rows up to a number that equal rows share, in any order, within this process.
+
+    Python's hash of the packed row: 64 bits, keyed at random when the process starts. Equal sums of
+    different rows are as likely as 1 in 2**64.
+    """
+
+    __slots__ = ("rows", "total")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.total = 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RowSum):
+            return NotImplemented
+        return (self.rows, self.total) == (other.rows, other.total)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take in ``rows``."""
+        pack_row: Callable[[Row], bytes] = _msgpack.Packer(use_bin_type=True).pack
+        try:
+            total = sum(map(hash, map(pack_row, rows)))
+        except UnicodeEncodeError:
+            total = sum(hash(pack(row)) for row in rows)
+        self.rows += len(rows)
+        self.total = (self.total + total) % _SUM_MODULUS

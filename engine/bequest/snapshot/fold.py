@@ -11,16 +11,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, BinaryIO, Self
 
 from ..errors import SnapshotDamaged
 from ..model import Catalog, Key, Mark, Mutation, Operation, Row, Table, TableDigest, Value
-from .catalog import from_plain
+from .catalog import facts, from_plain
 from .digest import DigestBuilder
 from .extent import lineage_of, mark_of
-from .frame import ROWS, SCHEMA, SEAL, TAIL, Frame, content, content_bytes
+from .frame import ROWS, SCHEMA, SEAL, TAIL, Frame, content, content_bytes, outline
 from .multiset import Multiset
 from .reader import FrameReader
+from .soundness import moment, scalars, texts
 
 _HELP = "Use another copy or an earlier version of the object."
 
@@ -169,7 +171,7 @@ class Snapshot:
         for index, frame in enumerate(reader):
             if not lineage:
                 lineage = lineage_of(frame)
-                self.header = content(frame)
+                self.header = _header(content(frame))
             self._take(index, frame, publish)
             if frame.seal is not None:
                 self._seal(lineage, frame, reader.end, publish)
@@ -178,10 +180,11 @@ class Snapshot:
         self._fold(len(self.history))
 
     def _seal(self, lineage: str, frame: Frame, end: int, publish: Publish) -> None:
-        at: Any = (frame.seal or {}).get("at")
-        if type(at) not in (int, float):
-            raise SnapshotDamaged(f"A seal of the snapshot bears no time. {_HELP}")
-        publish.mark, publish.at, publish.end = mark_of(lineage, frame), float(at), end
+        try:
+            at = moment((frame.seal or {}).get("at"))
+        except ValueError as error:
+            raise SnapshotDamaged(f"A seal of the snapshot bears no time. {_HELP}") from error
+        publish.mark, publish.at, publish.end = mark_of(lineage, frame), at, end
         self.history.append(publish)
         self.base_bytes = self.base_bytes or end
         self.chain = frame.digest
@@ -191,12 +194,12 @@ class Snapshot:
             self.catalog, self._first_attributes = from_plain(content(frame))
             self._tables = {table.id: table for table in self.catalog.tables}
         elif frame.kind == ROWS:
-            table, rows, reset = self._rows_of(frame)
+            table, rows, reset = self._outline(frame)
             if reset:
                 publish.resets.append(Reset(table.id, index, len(publish.mutations)))
                 self.stored_bytes[table.id] = 0
             self.stored_bytes[table.id] = self.stored_bytes.get(table.id, 0) + len(frame.payload)
-            self._weigh(frame, len(rows))
+            self._weigh(frame, rows)
         elif frame.kind == TAIL:
             self._read_tail(frame, publish)
         elif frame.kind == SEAL:
@@ -211,7 +214,7 @@ class Snapshot:
         try:
             changes, attributes = content(frame)
             publish.mutations += [self._mutation(*item) for item in changes]
-            publish.attributes |= dict(attributes)
+            publish.attributes |= facts(attributes)
         except (TypeError, ValueError, KeyError) as error:
             raise SnapshotDamaged(f"A tail frame cannot be read ({error!r}). {_HELP}") from error
         self._weigh(frame, len(changes))
@@ -247,10 +250,23 @@ class Snapshot:
         table = self._tables[number]
         if len(key) != len(table.key) or not (row is None or len(row) == len(table.columns)):
             raise ValueError(f"a mutation of table {table.name!r} has not its shape")
+        scalars(key)
+        scalars(row or ())
         state = None if row is None else tuple(row)
         if not key and (state is None or operation not in ("i", "d")):
             raise ValueError(f"a mutation of table {table.name!r} has neither key nor row")
-        return Mutation(number, Operation(operation), tuple(key), state, float(at))
+        return Mutation(number, Operation(operation), tuple(key), state, moment(at))
+
+    def _outline(self, frame: Frame) -> tuple[Table, int, bool]:
+        """What a rows frame belongs to, without making its rows: `rows` will look at them."""
+        try:
+            number, columns, rows, reset = outline(frame)
+            table = self._tables[number]
+            if columns != len(table.columns):
+                raise ValueError(f"{columns} columns for table {table.name!r}")
+            return table, rows, reset
+        except (TypeError, ValueError, KeyError) as error:
+            raise _unreadable_rows(error) from error
 
     def _rows_of(self, frame: Frame) -> tuple[Table, list[Row], bool]:
         try:
@@ -258,9 +274,22 @@ class Snapshot:
             table = self._tables[number]
             if len(columns) != len(table.columns):
                 raise ValueError(f"{len(columns)} columns for table {table.name!r}")
+            for column in columns:
+                scalars(column)
             return table, list(zip(*columns, strict=True)), bool(reset)
         except (TypeError, ValueError, KeyError) as error:
-            raise SnapshotDamaged(f"A rows frame cannot be read ({error!r}). {_HELP}") from error
+            raise _unreadable_rows(error) from error
+
+
+def _header(plain: Any) -> dict[str, Any]:
+    try:
+        header = dict(plain)
+        texts(header, ("dialect", "server", "written_by"))
+        for revision in header.get("revisions", ()):
+            texts({"a revision": revision}, ("a revision",))
+    except (TypeError, ValueError) as error:
+        raise SnapshotDamaged(f"The header cannot be read ({error!r}). {_HELP}") from error
+    return header
 
 
 def full_name(table: Table) -> str:
@@ -272,10 +301,16 @@ def _blank() -> Publish:
     return Publish(Mark("", 0, 0, ""), 0.0, 0)
 
 
-def _apply(table: Table, rows: Sequence[Row], changes: dict[Key, Row | None]) -> list[Row]:
+def _unreadable_rows(error: Exception) -> SnapshotDamaged:
+    return SnapshotDamaged(f"A rows frame cannot be read ({error!r}). {_HELP}")
+
+
+def _apply(table: Table, rows: list[Row], changes: dict[Key, Row | None]) -> list[Row]:
+    keys = list(zip(*(map(itemgetter(index), rows) for index in table.key), strict=True))
+    if changes.keys().isdisjoint(keys):
+        return rows
     result: list[Row] = []
-    for row in rows:
-        key = table.key_of(row)
+    for key, row in zip(keys, rows, strict=True):
         if key not in changes:
             result.append(row)
         elif (changed := changes.pop(key)) is not None:

@@ -21,6 +21,7 @@ import zstandard
 
 from ..errors import SnapshotDamaged
 from ..model import Value
+from .soundness import counted
 
 FORMAT_VERSION: Final = 1
 MAGIC: Final = b"BEQUEST"
@@ -30,6 +31,10 @@ FRAME_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """No body, packed or unpacked, is larger: it bounds a reader's memory."""
 RAW_TEXT: Final = 1
 """msgpack extension type of a text value whose bytes are not valid UTF-8."""
+BULKY_BYTES: Final = 8 * 1024 * 1024
+"""A larger content is one of few, large values: writers end a frame of many values before that."""
+BULKY_VALUES: Final = 1 << 22
+MAP_LIMIT: Final = 1 << 20
 COMPRESS_FROM_BYTES: Final = 256
 COMPRESSION_LEVEL: Final = 3
 NO_DIGEST: Final = bytes(DIGEST_BYTES)
@@ -96,16 +101,39 @@ def encode(
 ) -> tuple[bytes, bytes]:
     """Build one frame; returns its bytes and its digest.
 
-    Raises `ValueError` when it would be larger than `FRAME_LIMIT_BYTES`.
+    Raises `ValueError` when a reader would refuse it as too large.
     """
+    return enclose(kind, serial, previous, seal, *squeeze(packed(content)))
+
+
+def packed(content: Any) -> bytes:
+    """A payload before compression. Raises `ValueError` when it is over `FRAME_LIMIT_BYTES`."""
     payload = pack(content)
     if len(payload) > FRAME_LIMIT_BYTES:
         raise ValueError(f"a frame of {len(payload)} bytes is over {FRAME_LIMIT_BYTES}")
-    codec = "raw"
+    if len(payload) > BULKY_BYTES:
+        _readable(payload)
+    return payload
+
+
+def squeeze(payload: bytes) -> tuple[str, bytes]:
+    """The codec that suits a packed payload, and the payload under it. Safe in any thread."""
     if len(payload) >= COMPRESS_FROM_BYTES:
-        packed = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(payload)
-        if len(packed) < len(payload):
-            codec, payload = "zstd", packed
+        smaller = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(payload)
+        if len(smaller) < len(payload):
+            return "zstd", smaller
+    return "raw", payload
+
+
+def enclose(
+    kind: str,
+    serial: int,
+    previous: bytes,
+    seal: Mapping[str, Any] | None,
+    codec: str,
+    payload: bytes,
+) -> tuple[bytes, bytes]:
+    """Build one frame around a squeezed payload; returns its bytes and its digest."""
     body = _packb([kind, serial, previous, seal, codec, None, payload])
     digest = hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
     return _ARRAY_OF_TWO + _packb(body) + _packb(digest), digest
@@ -124,7 +152,7 @@ def decode_body(body: bytes, digest: bytes) -> Frame:
         raise SnapshotDamaged(f"A frame has not the shape of one ({error}). {_HELP}") from error
     shaped = (
         isinstance(kind, str)
-        and type(serial) is int
+        and counted(serial)
         and isinstance(previous, bytes)
         and len(previous) == DIGEST_BYTES
         and (seal is None or isinstance(seal, dict))
@@ -152,16 +180,45 @@ def content(frame: Frame) -> Any:
 
     Raises `SnapshotDamaged` when it cannot be, or is larger than `FRAME_LIMIT_BYTES`.
     """
+    return unpack(payload(frame))
+
+
+def outline(frame: Frame) -> tuple[Any, int, int, bool]:
+    """Table number, columns, rows and reset of a rows frame, its values checked for form only.
+
+    Raises `SnapshotDamaged`, `TypeError`, `ValueError`.
+    """
+    data = payload(frame)
+    if len(data) > BULKY_BYTES:
+        number, columns, reset = unpack(data)
+        return number, len(columns), len(columns[0]) if columns else 0, bool(reset)
+    unpacker = _msgpack.Unpacker(max_buffer_size=0, raw=False, ext_hook=_extension)
+    unpacker.feed(data)
+    try:
+        fields = unpacker.read_array_header()
+        number, columns = unpacker.unpack(), unpacker.read_array_header()
+        rows = len(unpacker.unpack()) if columns else 0
+        for _ in range(columns - 1):
+            unpacker.skip()
+        reset = unpacker.unpack()
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise SnapshotDamaged(f"A frame holds no valid msgpack ({error}). {_HELP}") from error
+    if fields != 3 or unpacker.tell() != len(data):
+        raise ValueError("a rows frame of another shape")
+    return number, columns, rows, bool(reset)
+
+
+def payload(frame: Frame) -> bytes:
+    """A frame's payload, decompressed. Raises `SnapshotDamaged` as `content` does."""
     if frame.codec == "raw":
-        return unpack(frame.payload)
+        return frame.payload
     try:
         size = zstandard.frame_content_size(frame.payload)
         if not 0 <= size <= FRAME_LIMIT_BYTES:
             raise SnapshotDamaged(f"A frame unpacks to {size} bytes, over the limit. {_HELP}")
-        payload = zstandard.ZstdDecompressor().decompress(frame.payload, max_output_size=size)
+        return zstandard.ZstdDecompressor().decompress(frame.payload, max_output_size=size)
     except zstandard.ZstdError as error:
         raise SnapshotDamaged(f"A frame cannot be decompressed ({error}). {_HELP}") from error
-    return unpack(payload)
 
 
 def content_bytes(frame: Frame) -> int:
@@ -180,13 +237,45 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """The inverse of `pack`. Raises `SnapshotDamaged` on anything that is not one msgpack value."""
+    """The inverse of `pack`.
+
+    Raises `SnapshotDamaged` on anything that is not one msgpack value, or that would take a
+    multiple of its own size in memory.
+    """
+    limits: dict[str, Any] = {"max_map_len": MAP_LIMIT}
+    if len(data) > BULKY_BYTES:
+        limits |= {"max_array_len": BULKY_VALUES, "list_hook": _Budget(BULKY_VALUES).spend}
     try:
         return _msgpack.unpackb(
-            data, raw=False, strict_map_key=False, use_list=True, ext_hook=_extension
+            data,
+            raw=False,
+            strict_map_key=False,
+            use_list=True,
+            ext_hook=_extension,
+            **limits,
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise SnapshotDamaged(f"A frame holds no valid msgpack ({error}). {_HELP}") from error
+
+
+class _Budget:
+    """Counts the values of all lists as they are read."""
+
+    def __init__(self, values: int) -> None:
+        self._left = values
+
+    def spend(self, found: list[Any]) -> list[Any]:
+        self._left -= 1 + len(found)
+        if self._left < 0:
+            raise ValueError("too many values for one frame")
+        return found
+
+
+def _readable(payload: bytes) -> None:
+    try:
+        unpack(payload)
+    except SnapshotDamaged as error:
+        raise ValueError(str(error)) from error
 
 
 def _packb(value: Any) -> bytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, BinaryIO, Final
 
 from ..errors import BequestError
 from ..model import Attributes, Catalog, Mark, Mutation, Operation, Row, Table
 from ..ports import Cut
 from .catalog import to_plain
-from .digest import DigestBuilder
 from .frame import (
     HEADER,
     NO_DIGEST,
@@ -18,11 +20,17 @@ from .frame import (
     SCHEMA,
     SEAL,
     TAIL,
-    encode,
+    enclose,
+    packed,
     preamble,
+    squeeze,
 )
 
 TAIL_CHUNK_MUTATIONS: Final = 4096
+ASIDE_FROM_BYTES: Final = 64 * 1024
+"""A larger payload is compressed in another thread; a smaller one sooner than it is handed over."""
+ASIDE_FRAMES: Final = 2
+"""Payloads that may wait for that thread: what bounds the memory."""
 
 
 def seal_of(mark: Mark, at: float) -> dict[str, Any]:
@@ -37,23 +45,49 @@ class TailTooLarge(Exception):
 class FrameWriter:
     """Appends chained frames of one publish to ``sink``."""
 
-    def __init__(self, serial: int, chain: bytes, sink: Callable[[bytes], object]) -> None:
+    def __init__(
+        self,
+        serial: int,
+        chain: bytes,
+        sink: Callable[[bytes], object],
+        pool: Executor | None = None,
+    ) -> None:
+        """With a ``pool`` of one thread, what is large is compressed while more is read."""
         self.chain = chain
         self.bytes_written = 0
         self._serial = serial
         self._sink = sink
+        self._pool = pool
+        self._waiting: deque[tuple[str, Future[tuple[str, bytes]]]] = deque()
 
     def frame(self, kind: str, content: Any, seal: Mapping[str, Any] | None = None) -> None:
         """Add one frame. Raises `ValueError` when it would be too large to be read again."""
-        data, self.chain = encode(kind, self._serial, self.chain, seal, content)
+        payload = packed(content)
+        if self._pool is not None and seal is None and len(payload) >= ASIDE_FROM_BYTES:
+            self._waiting.append((kind, self._pool.submit(squeeze, payload)))
+            self._write_waiting(ASIDE_FRAMES)
+            return
+        self._write_waiting(0)
+        self._write(kind, squeeze(payload), seal)
+
+    def _write_waiting(self, left: int) -> None:
+        while len(self._waiting) > left:
+            kind, squeezed = self._waiting.popleft()
+            self._write(kind, squeezed.result(), None)
+
+    def _write(self, kind: str, squeezed: tuple[str, bytes], seal: Any) -> None:
+        data, self.chain = enclose(kind, self._serial, self.chain, seal, *squeezed)
         self._sink(data)
         self.bytes_written += len(data)
 
     def rows(self, table: Table, rows: Sequence[Row], *, reset: bool = False) -> None:
         """Add rows of a table, column by column, in as many frames as they need."""
-        columns = [list(column) for column in zip(*rows, strict=True)]
+        width = len(table.columns)
+        # zip(*rows) would make an iterator for every row, each of them work for the collector.
+        values = list(chain.from_iterable(rows))
+        columns = [values[index::width] for index in range(width)]
         try:
-            self.frame(ROWS, [table.id, columns or [[] for _ in table.columns], reset])
+            self.frame(ROWS, [table.id, columns, reset])
         except ValueError as error:
             if len(rows) <= 1:
                 raise BequestError(
@@ -77,26 +111,22 @@ def write_base(
 ) -> tuple[bytes, int, int]:
     """Write a whole object of one base to ``body``; returns its chain, its bytes and its rows."""
     body.write(bytes(PREAMBLE_BYTES))
-    writer = FrameWriter(mark.serial, NO_DIGEST, body.write)
-    writer.frame(HEADER, dict(header))
-    writer.frame(SCHEMA, to_plain(catalog, attributes))
-    digests: dict[int, list[Any]] = {}
-    total = 0
-    for table in catalog.tables:
-        digest = DigestBuilder()
-        for block in cut.scan(table):
-            writer.rows(table, block)
-            digest.add(block)
-            total += len(block)
-            progress(len(block))
-        result = digest.result()
-        digests[table.id] = [result.rows, bytes.fromhex(result.digest)]
-    writer.frame(SEAL, {"tables": digests}, seal_of(mark, at))
+    with ThreadPoolExecutor(1, "bequest-compress") as pool:
+        writer = FrameWriter(mark.serial, NO_DIGEST, body.write, pool)
+        writer.frame(HEADER, dict(header))
+        writer.frame(SCHEMA, to_plain(catalog, attributes))
+        counts = {table.id: 0 for table in catalog.tables}
+        for table in catalog.tables:
+            for block in cut.scan(table):
+                writer.rows(table, block)
+                counts[table.id] += len(block)
+                progress(len(block))
+        writer.frame(SEAL, {"tables": counts}, seal_of(mark, at))
     size = PREAMBLE_BYTES + writer.bytes_written
     body.seek(0)
     body.write(preamble(size))
     body.seek(0)
-    return writer.chain, size, total
+    return writer.chain, size, sum(counts.values())
 
 
 def write_tail(

@@ -116,13 +116,14 @@ def trim(connection: sqlite3.Connection, position: Position) -> None:
         f"DELETE FROM {JOURNAL} WHERE seq IN (SELECT seq FROM {JOURNAL} WHERE seq <"
         f" min(?, (SELECT max(seq) FROM {JOURNAL})) ORDER BY seq LIMIT {TRIM_ROWS})"
     )
-    removed = TRIM_ROWS
-    while removed == TRIM_ROWS:
+    while True:
         begun = time.perf_counter()
         try:
             removed = connection.execute(sql, (position.seq,)).rowcount
         except sqlite3.OperationalError as error:
             if primary_code(error) != sqlite3.SQLITE_BUSY:
                 raise
+            return
+        if removed < TRIM_ROWS:
             return
         time.sleep(min(0.05, time.perf_counter() - begun))

@@ -15,7 +15,10 @@ from bequest.model import Key, Row, Table, Value
 from .catalog import TableShape
 from .text import identifier
 
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 32768
+"""One frame's rows: four times as many as where compression was measured first, for 6% less."""
+CHECK_ROWS = 4096
+"""Rows at a time where they are only looked at: what stays in a processor's cache."""
 BLOCK_BYTES = 4 * 1024 * 1024
 FETCH_ROWS = 512
 LOOKUP_KEYS = 1000
@@ -44,14 +47,16 @@ def rows(connection: sqlite3.Connection, sql: str, parameters: Sequence[Value]) 
         cursor = connection.execute(f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}", parameters)
 
 
-def blocks(connection: sqlite3.Connection, sql: str) -> Generator[Sequence[Row]]:
-    """The rows of a query in blocks of at most `BLOCK_ROWS` and about `BLOCK_BYTES`.
+def blocks(
+    connection: sqlite3.Connection, sql: str, most: int = BLOCK_ROWS
+) -> Generator[Sequence[Row]]:
+    """The rows of a query in blocks of at most ``most`` rows and about `BLOCK_BYTES`.
 
     The order must be stable inside the caller's transaction.
     """
     given = 0
     try:
-        for block in _blocks(connection.execute(sql)):
+        for block in _blocks(connection.execute(sql), most):
             yield block
             given += len(block)
     except sqlite3.OperationalError as error:
@@ -60,18 +65,19 @@ def blocks(connection: sqlite3.Connection, sql: str) -> Generator[Sequence[Row]]
     else:
         return
     connection.text_factory = tolerant
-    yield from _blocks(connection.execute(f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}"))
+    rest = f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}"
+    yield from _blocks(connection.execute(rest), most)
 
 
-def _blocks(cursor: sqlite3.Cursor) -> Generator[Sequence[Row]]:
+def _blocks(cursor: sqlite3.Cursor, most: int) -> Generator[Sequence[Row]]:
     block: list[Row] = []
     size_bytes, fetch = 0, 1
-    while found := cursor.fetchmany(min(fetch, BLOCK_ROWS - len(block))):
+    while found := cursor.fetchmany(min(fetch, most - len(block))):
         # Marshalled only to be measured: adding up lengths in Python took a third of a snapshot.
         fetched = len(marshal.dumps(found))
         block += found
         size_bytes += fetched
-        if size_bytes >= BLOCK_BYTES or len(block) == BLOCK_ROWS:
+        if size_bytes >= BLOCK_BYTES or len(block) == most:
             yield block
             block, size_bytes = [], 0
         fetch = max(1, min(FETCH_ROWS, BLOCK_BYTES * len(found) // (4 * fetched)))

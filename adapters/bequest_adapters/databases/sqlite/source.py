@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from bequest.errors import Unreachable
-from bequest.model import Memory, Pending, Selection
+from bequest.model import Memory, Pending, Selection, Standing
+from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, MEMORY, SETTINGS
 
 from . import installation, journal, lifting, remembering
@@ -18,6 +19,7 @@ from .copy import copied
 from .cut import SqliteCut
 from .installation import Plan, Record
 from .locks import Locks
+from .target_following import standing_row
 
 
 class SqliteSource:
@@ -65,6 +67,12 @@ class SqliteSource:
         """`Source.install`: in one transaction that no writer gets into."""
         with self._connections.transaction() as connection:
             return installation.install(connection, selection, self._journal_limit)
+
+    def followed(self) -> Standing | None:
+        """Where this database stands in an object that it follows; ``None`` when it does not."""
+        with self._connections.use() as connection:
+            row = standing_row(connection, "standing")
+            return None if row is None else Standing(**unpack(row[0]))
 
     def uninstall(self) -> None:
         """`Source.uninstall`, with the lock files."""

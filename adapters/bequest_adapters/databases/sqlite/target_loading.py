@@ -39,7 +39,7 @@ _SETTINGS: Final = (
     "journal_mode=OFF",
     "synchronous=OFF",
     "locking_mode=EXCLUSIVE",
-    "cache_size=-65536",
+    "cache_size=-32768",
     "foreign_keys=OFF",
     "ignore_check_constraints=ON",
 )
@@ -47,6 +47,19 @@ _SETTINGS: Final = (
 _INDEX_OF_CONTENT: Final = re.compile(
     r"\bUSING\s+fts[345]\b.*\bcontent\s*=\s*(?!''|\"\")[^\s,)]", re.IGNORECASE | re.DOTALL
 )
+
+
+def _definition(sql: str) -> str:
+    """``sql`` when it is a definition; SQLite itself records none that begins otherwise.
+
+    Raises `SnapshotDamaged`: a statement that does something else must never be run.
+    """
+    if not sql[:7].upper().startswith("CREATE "):
+        raise SnapshotDamaged(
+            "The snapshot's schema holds a statement that defines nothing. Nothing was executed "
+            "and the target is as it was. Use another copy of the object; this one was forged."
+        )
+    return sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ class SqliteLoading:
 
     def _create(self, table: Table) -> None:
         with said(self._name, f"making table {table.name!r}"):
-            self._standins.execute(table.sql)
+            self._standins.execute(_definition(table.sql))
             self._inserts[table.id] = self._prepare(table)
 
     @contextmanager
@@ -310,7 +323,7 @@ class SqliteLoading:
         if item.type == "virtual" and _lacks_module(item.sql):
             self._define(item)
         else:
-            self._standins.execute(item.sql).close()
+            self._standins.execute(_definition(item.sql)).close()
 
     def _define(self, item: SchemaObject) -> None:
         """Write a virtual table down whose module only the controller's process has."""
@@ -324,11 +337,16 @@ class SqliteLoading:
 
     def _reindex_content(self) -> None:
         for item in self._catalog.objects:
-            if item.type == "virtual" and _INDEX_OF_CONTENT.search(item.sql):
-                name = identifier(item.name)
-                # Its content is not covered by the snapshot: empty is what was promised.
-                with suppress(sqlite3.OperationalError):
-                    self._connection.execute(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")
+            if item.type == "virtual":
+                self.rebuild(item.name, item.sql)
+
+    def rebuild(self, table: str, sql: str) -> None:
+        """Compute a virtual table again, if it is an index over ordinary ones."""
+        if _INDEX_OF_CONTENT.search(sql):
+            name = identifier(table)
+            # Its content is not covered by the snapshot: empty is what was promised.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")
 
     def _set_sequences(self) -> None:
         """Exactly the recorded rows: loading an AUTOINCREMENT table has made some of its own."""
@@ -352,12 +370,12 @@ class SqliteLoading:
         self._connection.executemany("INSERT INTO sqlite_sequence VALUES (?, ?)", recorded)
 
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
-        """Read the rows back in the table's own order, at most 8192 rows or about 4 MiB a block."""
+        """Read the rows back in the table's own order, at most 4096 rows or about 4 MiB a block."""
         names = _list([column.name for column in table.columns])
         with said(self._name, f"reading table {table.name!r} back"):
             try:
                 sql = f"SELECT {names} FROM {identifier(table.name)}"
-                yield from reading.blocks(self._connection, sql)
+                yield from reading.blocks(self._connection, sql, reading.CHECK_ROWS)
             finally:
                 self._connection.text_factory = str
 
@@ -391,7 +409,7 @@ def _lacks_module(sql: str) -> bool:
     # Tried elsewhere: without a journal, what fails halfway would leave its half in the file.
     with closing(sqlite3.connect(":memory:")) as scratch:
         try:
-            scratch.execute(sql).close()
+            scratch.execute(_definition(sql)).close()
         except sqlite3.Error as error:
             return str(error).startswith("no such module")
     return False
