@@ -75,7 +75,7 @@ class Adoption:
         """Say it in the object; what to remember then. Raises `Conflict`, `AccessError`."""
         stat = self._store.head()
         if stat is None or stat.mark != self._before:
-            raise _restless(self._store)
+            raise restless(self._store)
         after = _append(self._store, self._data, stat, self._mark)
         mark, snapshot = self._mark, self._snapshot
         return Memory(
@@ -163,11 +163,12 @@ def _append(store: Store, data: bytes, stat: Stat, mark: Mark) -> Stat:
         if after is not None and after.mark == mark:
             return after
         if isinstance(error, Conflict):
-            raise _restless(store) from error
+            raise restless(store) from error
         raise
 
 
-def _restless(store: Store) -> Conflict:
+def restless(store: Store) -> Conflict:
+    """The error for an object that was published to since it was read."""
     return Conflict(
         f"The backup at {store.name} changes while it is being restored: the old controller is "
         "still publishing. The target is as it was. Stop the old controller and restore again, or "

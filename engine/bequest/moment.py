@@ -49,8 +49,12 @@ def find(snapshot: Snapshot, moment: Moment | None) -> Publish:
     if moment is None:
         return snapshot.history[-1]
     if isinstance(moment, datetime):
-        stamp = moment.timestamp()
-        found = [publish for publish in snapshot.history if publish.at <= stamp]
+        # By the millisecond that reports show: a time taken from a report means that publish.
+        found = [
+            publish
+            for publish in snapshot.history
+            if datetime.fromisoformat(iso(publish.at)) <= moment
+        ]
         wanted = f"a state of {moment.astimezone(UTC).isoformat()}"
     else:
         found = [publish for publish in snapshot.history if publish.mark.serial == moment]

@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from .adopting import restless
 from .check import Check, asked, failed, fault, passed, warned
-from .errors import BequestError, Conflict, Refused
+from .errors import BequestError, Refused
 from .model import Attributes, Catalog, Row, Table
 from .moment import find
 from .opening import opened
@@ -208,12 +209,14 @@ def _adoptable(store: Store, snapshot: Snapshot, plan: Plan) -> Check:
 
     def unchanged() -> None:
         stat = store.head()
-        if stat is None or stat.mark != snapshot.newest:
-            raise Conflict(
-                f"The backup at {store.name} is not the one that was just read: its mark is gone, "
-                "or the old controller is still publishing. Nothing was changed. Stop the old "
-                "controller, or take a copy with --no-adopt."
+        if stat is None or stat.mark is None:
+            raise Refused(
+                f"The backup at {store.name} bears no mark that says which publish it is, so "
+                "nobody can take it over safely: it was copied without its metadata, or removed. "
+                "Nothing was changed. Take a copy of it with --no-adopt."
             )
+        if stat.mark != snapshot.newest:
+            raise restless(store)  # a restore then reads it again
         writable = getattr(store, "check_writable", None)
         if writable is not None:
             writable()

@@ -194,7 +194,8 @@ class InspectReport(Report):
 class LogEntry(Report):
     """One mutation of the tail. ``row`` is ``None`` for a row that is gone or changed again.
 
-    ``serial`` is ``None`` for one that is not published.
+    ``serial`` and ``published``, the time of its publish, are ``None`` for one that is in no
+    object yet.
     """
 
     serial: int | None
@@ -203,6 +204,7 @@ class LogEntry(Report):
     operation: str
     key: dict[str, Any]
     row: dict[str, Any] | None
+    published: str | None = None
 
 
 @dataclass(frozen=True)

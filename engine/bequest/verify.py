@@ -101,7 +101,8 @@ def log(store: Store) -> Iterator[LogEntry]:
         tables = {table.id: table for table in snapshot.catalog.tables}
         for publish in snapshot.publishes:
             for mutation in publish.mutations:
-                yield _entry(publish.mark.serial, tables[mutation.table], mutation)
+                entry = _entry(publish.mark.serial, tables[mutation.table], mutation)
+                yield replace(entry, published=iso(publish.at))
 
 
 def unpublished(source: Source) -> Iterator[LogEntry]:

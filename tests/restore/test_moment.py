@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import sqlite3
 from contextlib import closing
@@ -11,6 +12,14 @@ from pathlib import Path
 import pytest
 
 import bequest
+from bequest.adopting import adopt
+from bequest.model import Catalog, Column, Mark, Table
+from bequest.moment import find
+from bequest.opening import opened
+from bequest.snapshot.catalog import to_plain
+from bequest.snapshot.frame import NO_DIGEST, PREAMBLE_BYTES, preamble
+from bequest.snapshot.writer import FrameWriter, seal_of
+from tests.simulation.small_world import Bucket, Clock, SimulatedStore
 
 from .controller import Controller, contents, rows
 
@@ -100,6 +109,48 @@ def test_a_table_that_was_told_whole_is_restored_at_a_serial(tmp_path: Path) -> 
         assert contents(path) == state
     bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=3)
     assert bequest.verify(controller.store, f"sqlite:///{tmp_path / 'new.db'}").ok
+
+
+def test_rows_without_a_key_come_and_go_back(tmp_path: Path) -> None:
+    """Tables whose rows no key identifies have a tail of single rows on some databases."""
+    table = Table(1, "heap", (Column("a"),), (), "CREATE TABLE heap (a)")
+    body = io.BytesIO(bytes(PREAMBLE_BYTES))
+    body.seek(PREAMBLE_BYTES)
+    writer = FrameWriter(1, NO_DIGEST, body.write)
+    writer.frame("header", {"lineage": "x", "dialect": "sqlite"})
+    writer.frame("schema", to_plain(Catalog((table,)), {}))
+    writer.rows(table, [(1,), (1,), (2,)])
+    writer.frame("seal", {}, seal_of(Mark("x", 1, 1, "aa"), 1.0))
+    for serial, changes in {2: [("d", 1), ("i", 3)], 3: [("i", 1), ("d", 3), ("i", 4)]}.items():
+        writer = FrameWriter(serial, writer.chain, body.write)
+        told = [[1, operation, [], [value], 0.0] for operation, value in changes]
+        writer.frame("tail", [told, {}], seal_of(Mark("x", 1, serial, "aa"), float(serial)))
+    body.seek(0)
+    body.write(preamble(len(body.getvalue())))
+    store = SimulatedStore(Bucket(body.getvalue(), Mark("x", 1, 3, "aa"), 1))
+
+    def state(serial: int | None) -> list[object]:
+        with opened(store) as snapshot:
+            chosen = snapshot.as_of(find(snapshot, serial))
+            return sorted(row[0] for _, found in chosen.rows() for row in found)  # type: ignore[type-var]
+
+    states = {serial: state(serial) for serial in (1, 2, 3)}
+    assert states == {1: [1, 1, 2], 2: [1, 2, 3], 3: [1, 1, 2, 4]}
+    for serial, expected in states.items():
+        with opened(store) as snapshot:
+            chosen = snapshot.as_of(find(snapshot, serial))
+            adopt(store, chosen, Clock(), "bb" * 16, 0)
+        assert state(None) == expected
+
+
+def test_the_log_tells_the_times_that_lead_to_each_state(tmp_path: Path) -> None:
+    controller, states = lived(tmp_path, 4)
+    for entry in bequest.log(controller.store):
+        found = bequest.preflight(
+            controller.store, f"sqlite:///{tmp_path}/x.db", at=f"{entry.published}"
+        )
+        assert found.serial == entry.serial
+    assert {entry.serial for entry in bequest.log(controller.store)} <= set(states)
 
 
 def test_a_time_means_the_last_publish_at_or_before_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -130,3 +131,19 @@ def test_an_object_that_lost_its_mark_cannot_be_adopted_but_copied(
     new = f"sqlite:///{tmp_path / 'new.db'}"
     assert levels(bequest.preflight(Unmarked(), new))["adoption"] == "fail"
     assert bequest.preflight(Unmarked(), new, adopt=False).ok
+
+
+def test_a_store_that_cannot_be_written_is_known_before(
+    controller: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+
+    def readable(path: str, mode: int) -> bool:
+        return access(path, mode) and not (mode & os.W_OK and path == controller.store)
+
+    monkeypatch.setattr(os, "access", readable)
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    found = bequest.preflight(controller.store, url)
+    assert levels(found)["adoption"] == "fail"
+    assert isinstance(found.fault, bequest.Denied)
+    assert bequest.preflight(controller.store, url, adopt=False).ok

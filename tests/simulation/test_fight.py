@@ -20,7 +20,7 @@ from bequest.model import Attributes, Catalog, Row, Table
 from bequest.plan import Adoption, Plan
 from bequest.publisher import Publisher
 from bequest.replay import restore
-from tests.simulation.world import (
+from tests.simulation.small_world import (
     Bucket,
     Clock,
     Crash,

@@ -180,6 +180,18 @@ class FileStore:
             finally:
                 os.close(file)
 
+    def check_writable(self) -> None:
+        """Raise `Denied` when this process may not change the object; writes nothing."""
+        target = os.path.realpath(self._path)
+        folder = os.path.dirname(target)
+        if os.access(folder, os.W_OK | os.X_OK) and os.access(target, os.W_OK):
+            return
+        raise Denied(
+            f"{self._path} can be read but not written by this user, so a restored controller "
+            "could not take it over or publish to it. Nothing was changed. Give this user write "
+            "permission for the file and its folder, or take a copy with --no-adopt."
+        )
+
     def close(self) -> None:
         self._known = None
 
