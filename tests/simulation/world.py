@@ -696,7 +696,6 @@ class World:
         return (
             present.family == present.owner.family
             and present.commit.same(database.rows, Counter(database.notes), database.generation)
-            and database.memory.intents == ()
             and database.memory.state == "ok"
         )
 
