@@ -312,17 +312,6 @@ def believes_a_clock_that_fell_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Watcher, "_next_due", trusting)
 
 
-def never_asks_an_object_that_it_left_alone(patch: pytest.MonkeyPatch) -> None:
-    publish = Publisher.publish
-    patch.setattr(
-        Publisher,
-        "publish",
-        lambda self, check=False, **options: publish(
-            self, check=check and options.get("exact", False), **options
-        ),
-    )
-
-
 def stays_superseded_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Watcher, "_still_superseded", lambda self: True)
 
@@ -365,7 +354,6 @@ BREAKS: list[Break] = [
     restores_before_it_verified,
     gives_up_after_a_failure,
     believes_a_clock_that_fell_back,
-    never_asks_an_object_that_it_left_alone,
     stays_superseded_for_ever,
     claims_the_epoch_of_an_overwrite_that_failed,
 ]

@@ -145,7 +145,9 @@ class Database:
         self._committed(number, 0)
 
     def _committed(self, number: int, mutations: int) -> None:
-        if not mutations and self.commit.same(self.rows, Counter(self.notes), self.generation):
+        # Whoever leaves all as it was has made no new state that could be told apart.
+        if self.commit.same(self.rows, Counter(self.notes), self.generation):
+            self._bounded()
             return
         self.commit = Commit(
             self.commit,
@@ -155,6 +157,10 @@ class Database:
             self.generation,
             self.commit.mutations + mutations,
         )
+        self._bounded()
+
+    def _bounded(self) -> None:
+        """The trigger that keeps the journal's limit, and the end of the transaction."""
         if len(self.journal) > JOURNAL_LIMIT:
             del self.journal[:-1]
         self.changed()

@@ -65,7 +65,7 @@ def promise_3_one_whole_object(body: bytes, mark: Mark) -> Snapshot:
 def promise_4_costs_the_change(how: str, sent: int, before: Commit, commit: Commit) -> None:
     """An append costs the change: bytes per mutation, not per row of the configuration."""
     mutations = max(0, commit.mutations - before.mutations)
-    limit = 700 + 160 * mutations
+    limit = 1400 + 160 * mutations
     if how == "append" and sent > limit:
         raise Broken("4 O(change)", f"{sent} bytes for {mutations} mutations")
 

@@ -642,7 +642,7 @@ class World:
             machine = self._heir()
         if machine is None:
             raise promises.Broken("convergence", "the operator's command did not help")
-        self._run_until(lambda: self._current(machine), f"the object is {machine}'s state")
+        self._run_until(self._current, "the object is its owner's state")
 
     def _run_until(self, done: Callable[[], bool], what: str) -> None:
         for _ in range(HEAL_STEPS):
@@ -688,13 +688,14 @@ class World:
         else:
             self._backup(self.chance.choice(self.machines[:1]), rewrite=False, overwrite=True)
 
-    def _current(self, machine: Machine) -> bool:
-        present, database = self.bucket.present, machine.database
+    def _current(self) -> bool:
+        present = self.bucket.present
+        if present is None:
+            return False
+        database = present.owner.database
         return (
-            present is not None
-            and present.family == machine.family
+            present.family == present.owner.family
             and present.commit.same(database.rows, Counter(database.notes), database.generation)
-            and database.memory.intents == ()
             and database.memory.state == "ok"
         )
 
