@@ -168,12 +168,12 @@ def decode_body(body: bytes, digest: bytes) -> Frame:
     )
 
 
-def content(frame: Frame) -> Any:
-    """A frame's payload, decompressed and unpacked.
+def content(frame: Frame, *, lists: bool = True) -> Any:
+    """A frame's payload, decompressed and unpacked; arrays as tuples unless ``lists``.
 
     Raises `SnapshotDamaged` when it cannot be, or is larger than `FRAME_LIMIT_BYTES`.
     """
-    return unpack(payload(frame))
+    return unpack(payload(frame), lists=lists)
 
 
 def outline(frame: Frame) -> tuple[Any, int, bool]:
@@ -218,11 +218,11 @@ def pack(value: Any) -> bytes:
         return _packb(_escaped(value))
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, *, lists: bool = True) -> Any:
     """The inverse of `pack`. Raises `SnapshotDamaged` on anything that is not one msgpack value."""
     try:
         return _msgpack.unpackb(
-            data, raw=False, strict_map_key=False, use_list=True, ext_hook=_extension
+            data, raw=False, strict_map_key=False, use_list=lists, ext_hook=_extension
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise SnapshotDamaged(f"A frame holds no valid msgpack ({error}). {_HELP}") from error
