@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.servers.environment",
     "tests.servers.gcs_server",
     "tests.servers.ministack",
+    "tests.servers.postgresql",
     "tests.servers.seaweedfs",
 ]
 

@@ -109,7 +109,7 @@ def _report(snapshot: Snapshot, target: Target, rows: int, *, adopted: bool) -> 
         adopted=adopted,
         duration_s=0.0,
         kept=getattr(target, "kept", None),
-        not_covered=snapshot.catalog.not_covered,
+        not_covered=(*snapshot.catalog.not_covered, *getattr(target, "left_out", ())),
     )
 
 

@@ -48,6 +48,7 @@ class Watcher:
         self._failures = 0
         self._retry_at = float("-inf")
         self._settle = 0
+        self._poll = 0.0
         self.stopped_by: BequestError | None = None
 
     def tick(self, *, woken: bool = False) -> float:
@@ -60,6 +61,8 @@ class Watcher:
         try:
             if not self._lead():
                 return FOLLOW_SECONDS
+            if not woken and self._is_idle():
+                return self._next_poll()
             report = self._publish_if_due()
         except BequestError as error:
             return self._failed(error)
@@ -108,6 +111,7 @@ class Watcher:
             wait = (self._due or 0.0) - self._clock.time()
             return min(max(wait, 0.0), 30.0)
         if not idle:
+            self._poll = 0.0
             self._settle = len(SETTLE_SECONDS)
             return SETTLE_SECONDS[-1]
         if woken:
@@ -115,7 +119,20 @@ class Watcher:
         if self._settle < len(SETTLE_SECONDS):
             self._settle += 1
             return SETTLE_SECONDS[self._settle - 1]
-        return POLL_SECONDS
+        return self._next_poll()
+
+    def _is_idle(self) -> bool:
+        """Whether a source that must be polled says, at little cost, that nothing changed."""
+        if self._mode == "schedule" or self._due is None or self._clock.time() >= self._due:
+            return False
+        idle = getattr(self._source, "idle", None)
+        return bool(idle is not None and not self._failures and idle())
+
+    def _next_poll(self) -> float:
+        """The pause doubles while nothing happens. `Source` may say from what to what."""
+        first, last = getattr(self._source, "poll_seconds", (POLL_SECONDS, POLL_SECONDS))
+        self._poll = min(max(first, self._poll * 2), last)
+        return self._poll
 
     def _failed(self, error: BequestError) -> float:
         self._failures += 1

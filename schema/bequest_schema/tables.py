@@ -1,7 +1,8 @@
 """The tables of Bequest in a controller's database.
 
-Every name starts with ``bequest_``. None of them is ever part of a snapshot. What stands here is
-the newest shape; ``migrations/`` leads every older installation to it.
+Every name starts with ``bequest_``; on PostgreSQL they are in a schema of their own, `SCHEMA`. None
+of them is ever part of a snapshot. What stands here is the newest shape; ``migrations/`` leads
+every older installation to it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ HEAD = "0001"
 """The newest revision: what `migrations.upgrade` leads to. Kept here so that nobody has to load
 Alembic to see that there is nothing to do."""
 
+SCHEMA = "bequest"
+"""Where the tables are on PostgreSQL; SQLite has no schemas."""
+
 VERSION_TABLE = "bequest_version"
 """Alembic's version table for our own migrations; the controller's is not touched."""
 
@@ -36,6 +40,19 @@ TABLES = frozenset({JOURNAL, MEMORY, CAPTURE, SETTINGS, VERSION_TABLE})
 
 KEY_COLUMNS = 4
 """Key columns of a new journal (k0 ... k3). A table with a longer key widens it."""
+
+
+class Native(UserDefinedType[object]):
+    """A column of a type by its own name: only PostgreSQL's journal has such."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: object) -> str:
+        """The name."""
+        return self.name
 
 
 class Untyped(UserDefinedType[object]):
@@ -62,6 +79,22 @@ journal = Table(
     *(Column(f"k{index}", Untyped) for index in range(KEY_COLUMNS)),
 )
 """Which row was touched, in the order of the statements (SQLite's journal: keys only)."""
+
+postgresql_metadata = MetaData()
+
+postgresql_journal = Table(
+    JOURNAL,
+    postgresql_metadata,
+    # Of the transaction as a whole, also inside its savepoints. No sequence: the application's
+    # lastval() must stay its own.
+    Column("txid", Native("xid8"), nullable=False),
+    Column("at", Native("timestamptz"), nullable=False),
+    Column("tab", Native("int4"), nullable=False),
+    Column("op", Native('"char"'), nullable=False),
+    Column("keys", Native("text[]")),
+)
+"""Which rows one statement touched: all values of the key's first column, then all of its second,
+and so on. NULL: the whole table. Without an index, for every commit would pay for it."""
 
 memory = Table(
     MEMORY,
@@ -93,6 +126,7 @@ capture = Table(
     CAPTURE,
     metadata,
     Column("id", Integer, primary_key=True),
+    # On PostgreSQL a JSON list of schema and name.
     Column("name", Text, nullable=False),
     # JSON list of the key's column names, in journal order; empty for an opaque table.
     Column("key", Text, nullable=False),
@@ -106,3 +140,12 @@ settings = Table(
     Column("value", Text, nullable=False),
 )
 """The selection, the journal's limit, and what the schema looked like at the last install."""
+
+
+for _shared in (memory, capture, settings):
+    _shared.to_metadata(postgresql_metadata)
+
+
+def metadata_for(dialect: str) -> MetaData:
+    """The tables as a database of this dialect has them."""
+    return postgresql_metadata if dialect == "postgresql" else metadata

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ..tables import HEAD, VERSION_TABLE, metadata
+from ..tables import HEAD, VERSION_TABLE, metadata_for
 
 _loading = threading.Lock()
 
@@ -68,6 +68,7 @@ def _upgrade(connection: Connection) -> bool:
 
 def _complete(connection: Connection) -> bool:
     """Make again what somebody dropped by hand, so that the triggers find their journal."""
+    metadata = metadata_for(connection.dialect.name)
     missing = set(metadata.tables) - set(connection.dialect.get_table_names(connection))
     metadata.create_all(connection)
     return bool(missing)

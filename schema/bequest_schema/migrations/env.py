@@ -6,12 +6,12 @@ from alembic import context
 from alembic.operations import Operations
 from sqlalchemy import Connection
 
-from bequest_schema.tables import VERSION_TABLE, metadata
+from bequest_schema.tables import VERSION_TABLE, metadata_for
 
 connection: Connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=metadata,
+    target_metadata=metadata_for(connection.dialect.name),
     version_table=VERSION_TABLE,
 )
 with context.begin_transaction():

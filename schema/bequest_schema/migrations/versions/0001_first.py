@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic.operations import Operations
 
-from bequest_schema.tables import Untyped
+from bequest_schema.tables import Native, Untyped
 
 revision = "0001"
 down_revision = None
@@ -19,6 +19,8 @@ depends_on = None
 def upgrade(op: Operations) -> None:
     if op.get_context().dialect.name == "sqlite":
         _sqlite_journal(op)
+    else:
+        _postgresql_journal(op)
     op.create_table(
         "bequest_memory",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -52,6 +54,8 @@ def upgrade(op: Operations) -> None:
         sa.Column("name", sa.String(64), primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
     )
+    if op.get_context().dialect.name != "sqlite":
+        _kept_small(op)
 
 
 def _sqlite_journal(op: Operations) -> None:
@@ -63,6 +67,27 @@ def _sqlite_journal(op: Operations) -> None:
         sa.Column("op", Untyped(), nullable=False),
         *(sa.Column(f"k{index}", Untyped()) for index in range(4)),
     )
+
+
+def _postgresql_journal(op: Operations) -> None:
+    op.create_table(
+        "bequest_journal",
+        sa.Column("txid", Native("xid8"), nullable=False),
+        sa.Column("at", Native("timestamptz"), nullable=False),
+        sa.Column("tab", Native("int4"), nullable=False),
+        sa.Column("op", Native('"char"'), nullable=False),
+        sa.Column("keys", Native("text[]")),
+    )
+
+
+def _kept_small(op: Operations) -> None:
+    for name in ("bequest_journal", "bequest_memory"):
+        # Small and often rewritten: kept small, without waiting for a share of it to be dead.
+        op.execute(
+            f"ALTER TABLE {name} SET (autovacuum_vacuum_scale_factor = 0,"
+            " autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0,"
+            " autovacuum_analyze_threshold = 1000000)"
+        )
 
 
 def downgrade(op: Operations) -> None:

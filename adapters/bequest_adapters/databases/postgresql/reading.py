@@ -1,0 +1,119 @@
+"""Read rows in their forms, block by block, from a connection that `forms.prepare` has prepared."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final, cast
+
+import psycopg
+from psycopg import rows as row_factories
+
+from bequest.model import Key, Row, Table
+
+from .forms import OUTPUT, expression
+from .naming import identifier, qualified
+from .writing import text_of
+
+BLOCK_ROWS: Final = 8192
+BLOCK_BYTES: Final = 4 * 1024 * 1024
+LOOKUP_KEYS: Final = 5000
+"""Keys in one statement."""
+_GROWTH: Final = 8
+_SAMPLE_ROWS: Final = 64
+
+
+def scan(connection: psycopg.Connection[Any], table: Table) -> Generator[list[Row]]:
+    """All rows of ``table`` within the caller's transaction, in the order they are stored.
+
+    Blocks have at most `BLOCK_ROWS` rows and about `BLOCK_BYTES`. Raises psycopg's errors.
+    """
+    with psycopg.RawServerCursor(
+        connection, "bequest_scan", row_factory=row_factories.tuple_row
+    ) as cursor:
+        cursor.execute(_query(f"SELECT {_columns(table)} FROM {source(table)} AS t"), binary=True)
+        fetch = _SAMPLE_ROWS
+        while found := cast("list[Row]", cursor.fetchmany(fetch)):
+            yield found
+            fetch = min(BLOCK_ROWS, fetch * _GROWTH, _rows_that_fit(found))
+
+
+def lookup(connection: psycopg.Connection[Any], table: Table, keys: Sequence[Key]) -> Iterator[Row]:
+    """The rows that bear one of ``keys``; where the type calls several values equal, all of them.
+
+    A row may come twice. Raises psycopg's errors.
+    """
+    if not all(map(_is_unicode, keys)):
+        yield from _by_scan(connection, table, keys)
+        return
+    turns = [text_of(table.options["forms"][position]) for position in table.key]
+    query = _query(_lookup_sql(table))
+    with psycopg.RawCursor(connection, row_factory=row_factories.tuple_row) as cursor:
+        for start in range(0, len(keys), LOOKUP_KEYS):
+            columns = zip(*keys[start : start + LOOKUP_KEYS], strict=True)
+            texts = [
+                [turn(value) for value in column]
+                for turn, column in zip(turns, columns, strict=True)
+            ]
+            yield from cursor.execute(query, texts, binary=True)
+
+
+def source(table: Table) -> str:
+    """What to read ``table`` from: members that inherit from it are tables of their own."""
+    name = qualified(table.schema, table.name)
+    return name if table.options.get("partitioned") else f"ONLY {name}"
+
+
+def _rows_that_fit(found: list[Row]) -> int:
+    sample = found[:: max(1, len(found) // _SAMPLE_ROWS)]
+    # Marshalled only to be measured.
+    return max(1, BLOCK_BYTES * len(sample) // len(marshal.dumps(sample)))
+
+
+def _lookup_sql(table: Table) -> str:
+    conditions: list[str] = []
+    for number, (position, (operator, type_)) in enumerate(
+        zip(table.key, table.options["key_match"], strict=True)
+    ):
+        column = identifier(table.columns[position].name)
+        if operator:
+            conditions.append(f"t.{column} OPERATOR({operator}) k.k{number}::{type_}")
+        else:
+            conditions.append(f"{expression(OUTPUT, f't.{column}')} = k.k{number}")
+    arrays = ", ".join(
+        f"pg_catalog.unnest(${number + 1}::pg_catalog.text[])" for number in range(len(table.key))
+    )
+    names = ", ".join(f"k{number}" for number in range(len(table.key)))
+    return (
+        f"SELECT {_columns(table)} FROM ROWS FROM ({arrays}) AS k({names})"
+        f" JOIN {source(table)} AS t ON {' AND '.join(conditions)}"
+    )
+
+
+def _by_scan(
+    connection: psycopg.Connection[Any], table: Table, keys: Sequence[Key]
+) -> Iterator[Row]:
+    # Text that is no UTF-8 cannot be sent as a parameter; only SQL_ASCII databases hold it.
+    wanted = set(keys)
+    for block in scan(connection, table):
+        yield from (row for row in block if table.key_of(row) in wanted)
+
+
+def _is_unicode(key: Key) -> bool:
+    try:
+        "".join(value for value in key if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _columns(table: Table) -> str:
+    forms = table.options["forms"]
+    return ", ".join(
+        expression(form, f"t.{identifier(column.name)}")
+        for form, column in zip(forms, table.columns, strict=True)
+    )
+
+
+def _query(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,47 @@
+"""`Memory` as the one row of ``bequest.bequest_memory``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from bequest.model import Intent, Memory
+from bequest.snapshot.frame import pack, unpack
+from bequest_schema.tables import MEMORY
+
+from .connection import Connection
+
+_PACKED = ("attributes", "intents")
+_COLUMNS = tuple(field.name for field in fields(Memory))
+_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_RECALL = f"SELECT {_NAMES} FROM bequest.{MEMORY} WHERE id = 1"
+_REMEMBER = (
+    f"INSERT INTO bequest.{MEMORY}(id, {_NAMES}) VALUES (1, {', '.join('%s' for _ in _COLUMNS)})"
+    " ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS)
+)
+
+
+def recall(connection: Connection) -> Memory:
+    """What was remembered last; blank when there is no row."""
+    row = connection.execute(_RECALL.encode(), prepare=True).fetchone()
+    if row is None:
+        return Memory()
+    found: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    for name in _PACKED:
+        found[name] = unpack(found[name])
+    found["intents"] = tuple(Intent(**intent) for intent in found["intents"])
+    return Memory(**found)
+
+
+def remember(connection: Connection, memory: Memory, *, durable: bool) -> None:
+    """Replace the row. ``durable``: with all commits before it, which share the server's log."""
+    packed = {
+        "attributes": pack(dict(memory.attributes)),
+        "intents": pack([asdict(intent) for intent in memory.intents]),
+    }
+    values = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
+    commit = "on" if durable else "off"
+    connection.execute(f"BEGIN; SET LOCAL synchronous_commit = {commit}".encode())
+    connection.execute(_REMEMBER.encode(), values, prepare=True)
+    connection.execute("COMMIT")

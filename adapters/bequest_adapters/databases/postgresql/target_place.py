@@ -1,0 +1,127 @@
+"""The database before a replay: what is in it, who uses it, and where its old content is put.
+
+Invariants: what was there before is either untouched or, after a forced restore, whole in schemas
+of another name (``bequest_kept_<UTC time>_<schema>``); both happen in the restore's transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+
+from bequest.errors import Denied, Refused
+
+from .definitions_types import NOT_OF_AN_EXTENSION
+from .naming import identifier
+from .shapes import NOT_OURS, OURS
+
+NAME_BYTES: Final = 63
+_CONTENT: Final = f"""
+SELECT DISTINCT n.nspname FROM (
+    SELECT c.tableoid, c.oid, c.relnamespace AS space FROM pg_class c
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+    UNION ALL SELECT t.tableoid, t.oid, t.typnamespace FROM pg_type t
+    WHERE t.typtype IN ('e', 'd', 'r')
+    UNION ALL SELECT p.tableoid, p.oid, p.pronamespace FROM pg_proc p
+) o JOIN pg_namespace n ON n.oid = o.space
+WHERE {NOT_OURS} AND {NOT_OF_AN_EXTENSION.format("o")}
+ORDER BY 1
+"""
+_RIGHTS: Final = """
+SELECT pg_is_in_recovery(), has_database_privilege(current_database(), 'CREATE'), current_user
+"""
+_OTHERS: Final = """
+SELECT DISTINCT coalesce(nullif(application_name, ''), usename, 'unknown') FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+  AND backend_type IN ('client backend', 'parallel worker')
+ORDER BY 1 LIMIT 5
+"""
+_EXTENSIONS_IN: Final = """
+SELECT e.extname, n.nspname, e.extrelocatable FROM pg_extension e
+JOIN pg_namespace n ON n.oid = e.extnamespace WHERE n.nspname = ANY (%s) ORDER BY 1
+"""
+_TABLES_IN: Final = """
+SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY (%s) ORDER BY c.oid
+"""
+
+
+def check_place(connection: psycopg.Connection[Any], name: str, *, force: bool) -> None:
+    """Raise `Denied` or `Refused` when nothing can or must be restored here."""
+    standby, may_create, role = connection.execute(_RIGHTS).fetchone() or (False, True, "")
+    if standby:
+        raise Denied(
+            f"{name} is a standby, which nobody can write to. Nothing was changed. Give the URL of "
+            "the primary."
+        )
+    if not may_create:
+        raise Denied(
+            f"The role {role} may not create schemas in {name}. Nothing was changed. Run as its "
+            f"owner: GRANT CREATE ON DATABASE ... TO {identifier(role)}; or restore as its owner."
+        )
+    found = content(connection)
+    if not found:
+        return
+    if not force:
+        raise Refused(
+            f"{name} holds data (in {', '.join(found)}). Nothing was changed. A restore replaces "
+            "everything: give an empty database, or --force to replace this one (the old tables "
+            "are kept in schemas of another name)."
+        )
+    others = [str(row[0]) for row in connection.execute(_OTHERS)]
+    if others:
+        raise Refused(
+            f"{name} is in use ({', '.join(others)}). Replacing its tables now would leave others "
+            "with the old ones. Nothing was changed. Stop the controller and all else that is "
+            "connected, then restore again."
+        )
+
+
+def content(connection: psycopg.Connection[Any]) -> list[str]:
+    """The schemas that hold something of the application's."""
+    return [str(row[0]) for row in connection.execute(_CONTENT.encode())]
+
+
+def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
+    """Move all content away within the caller's transaction; what it is called now, if any."""
+    schemas = content(connection)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    if not schemas:
+        return None
+    for (table,) in connection.execute(_TABLES_IN, [schemas]).fetchall():
+        # Whoever comes now waits, and then finds the new table under the name.
+        _execute(connection, f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
+    moved = connection.execute(_EXTENSIONS_IN, [schemas]).fetchall()
+    for extension, schema, relocatable in moved:
+        if not relocatable:
+            raise Refused(
+                f"The extension {extension} in schema {schema} of {name} cannot be moved, so the "
+                "old data cannot be kept. Nothing was changed. Restore into a new database."
+            )
+    for schema in schemas:
+        kept = _kept_name(stamp, schema)
+        _execute(connection, f"ALTER SCHEMA {identifier(schema)} RENAME TO {identifier(kept)}")
+    for extension, schema, _ in moved:
+        _execute(connection, f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+        _execute(
+            connection,
+            f"ALTER EXTENSION {identifier(extension)} SET SCHEMA {identifier(schema)}",
+        )
+    return f"schemas bequest_kept_{stamp}_*"
+
+
+def drop_ours(connection: psycopg.Connection[Any]) -> None:
+    """Forget the capture of what was here: its journal and memory are not the new database's."""
+    _execute(connection, f"DROP SCHEMA IF EXISTS {OURS} CASCADE")
+
+
+def _kept_name(stamp: str, schema: str) -> str:
+    whole = f"bequest_kept_{stamp}_{schema}".encode()[:NAME_BYTES]
+    return whole.decode("utf-8", "ignore")
+
+
+def _execute(connection: psycopg.Connection[Any], statement: str) -> None:
+    connection.execute(statement.encode())
