@@ -13,7 +13,7 @@ import bequest
 from .. import litestream
 from ..bench import Bench, forget, url
 from ..measure import Figure
-from ..servers import BUCKET, FaultProxy, counted, s3
+from ..servers import BUCKET, FaultProxy, S3Server, counted, s3
 
 TITLE = "bytes and requests per one-row change (S3, changes spread over time)"
 PEERS = ("litestream", "boto3", "ministack")
@@ -33,7 +33,7 @@ def run(bench: Bench) -> Iterator[Figure]:
             sent.clear()
             _work(database, changes, seconds)
             backup.flush()
-            yield from _figures("Bequest", proxy, changes)
+            yield from _figures("Bequest, small object", proxy, changes)
             frames = sum(sent) / changes
             yield Figure("bytes of frames per change", "-", (frames,), "B", 700)
             publishes = sum(1 for each in sent if each)
@@ -43,6 +43,7 @@ def run(bench: Bench) -> Iterator[Figure]:
             time.sleep(bench.times(5, 2))
             yield Figure("requests while idle", "-", (len(proxy.requests),), "", 0)
         forget(database)
+        yield from _large(bench, through, proxy)
         database = bench.controller(bench.small)
         config = bench.fresh("litestream.yml")
         with litestream.replicating(database, litestream.to_s3(through, "ls"), config):
@@ -55,7 +56,29 @@ def run(bench: Bench) -> Iterator[Figure]:
         forget(database)
 
 
-def _first_object(server: litestream.S3Server) -> None:
+def _large(bench: Bench, server: S3Server, proxy: FaultProxy) -> Iterator[Figure]:
+    """An object above S3's least size of a part: only what is new travels."""
+    database, changes = bench.controller(bench.normal), bench.times(100, 20)
+    sent: list[int] = []
+    stored = url(database), server.url(server.new_key())
+    with bequest.Backup(
+        *stored, on_event=lambda _, facts: sent.append(facts.get("bytes_sent", 0))
+    ) as backup:
+        backup.flush(None)
+        proxy.clear()
+        sent.clear()
+        _work(database, changes, changes / 20)
+        backup.flush()
+        publishes = sum(1 for each in sent if each)
+        per = len(proxy.requests) / max(1, publishes)
+        yield Figure("requests per publish, large object", "-", (per,), "", 4.0)
+        wire = proxy.sent_bytes / changes
+        note = "request lines and headers included"
+        yield Figure("bytes on the wire per change, large object", "-", (wire,), "B", note=note)
+    forget(database)
+
+
+def _first_object(server: S3Server) -> None:
     client = server.client()
     for _ in range(300):
         if client.list_objects_v2(Bucket=BUCKET, Prefix="ls/").get("KeyCount"):

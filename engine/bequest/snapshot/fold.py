@@ -25,6 +25,8 @@ from .reader import FrameReader
 from .soundness import moment, scalars, texts
 
 _HELP = "Use another copy or an earlier version of the object."
+# An enumeration looks its members up in Python: a tenth of what a long tail costs.
+_OPERATIONS = {operation.value: operation for operation in Operation}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ class Snapshot:
 
     def _read_tail(self, frame: Frame, publish: Publish) -> None:
         try:
-            changes, attributes = content(frame)
+            changes, attributes = content(frame, lists=False)
             publish.mutations += [self._mutation(*item) for item in changes]
             publish.attributes |= facts(attributes)
         except (TypeError, ValueError, KeyError) as error:
@@ -255,7 +257,7 @@ class Snapshot:
         state = None if row is None else tuple(row)
         if not key and (state is None or operation not in ("i", "d")):
             raise ValueError(f"a mutation of table {table.name!r} has neither key nor row")
-        return Mutation(number, Operation(operation), tuple(key), state, moment(at))
+        return Mutation(number, _OPERATIONS[operation], tuple(key), state, moment(at))
 
     def _outline(self, frame: Frame) -> tuple[Table, int, bool]:
         """What a rows frame belongs to, without making its rows: `rows` will look at them."""

@@ -175,12 +175,12 @@ def decode_body(body: bytes, digest: bytes) -> Frame:
     )
 
 
-def content(frame: Frame) -> Any:
-    """A frame's payload, decompressed and unpacked.
+def content(frame: Frame, *, lists: bool = True) -> Any:
+    """A frame's payload, decompressed and unpacked; arrays as tuples unless ``lists``.
 
     Raises `SnapshotDamaged` when it cannot be, or is larger than `FRAME_LIMIT_BYTES`.
     """
-    return unpack(payload(frame))
+    return unpack(payload(frame), lists=lists)
 
 
 def outline(frame: Frame) -> tuple[Any, int, int, bool]:
@@ -236,8 +236,8 @@ def pack(value: Any) -> bytes:
         return _packb(_escaped(value))
 
 
-def unpack(data: bytes) -> Any:
-    """The inverse of `pack`.
+def unpack(data: bytes, *, lists: bool = True) -> Any:
+    """The inverse of `pack`; arrays become tuples where ``lists`` is false.
 
     Raises `SnapshotDamaged` on anything that is not one msgpack value, or that would take a
     multiple of its own size in memory.
@@ -250,7 +250,7 @@ def unpack(data: bytes) -> Any:
             data,
             raw=False,
             strict_map_key=False,
-            use_list=True,
+            use_list=lists,
             ext_hook=_extension,
             **limits,
         )

@@ -15,7 +15,7 @@ from .forms import OUTPUT, expression
 from .naming import identifier, qualified
 from .writing import text_of
 
-BLOCK_ROWS: Final = 8192
+BLOCK_ROWS: Final = 32768
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 LOOKUP_KEYS: Final = 5000
 """Keys in one statement."""
