@@ -218,7 +218,7 @@ class TestFaults:
         script = (
             "import sys, bequest; from bequest.report import LogEntry;"
             "entry = LogEntry(1, '', 'site', 'insert', {'id': 1}, None);"
-            "bequest.log = lambda store: (entry for _ in range(200000));"
+            "bequest.log = lambda *a, **k: (entry for _ in range(200000));"
             "from bequest_adapters.cli import main; sys.exit(main(['log', '/store']))"
         )
         with subprocess.Popen(
@@ -258,12 +258,32 @@ class TestAnswers:
     def test_restore(self, run: Run, library: Library) -> None:
         calls = library("restore", RESTORED)
         code, out, _ = run("restore", "/s", "--database", DATABASE, "--json", "--no-adopt")
-        assert (code, json.loads(out)) == (0, dict(RESTORED) | {"not_covered": []})
+        lists = {name: [] for name in ("not_covered", "added", "left_out", "converted", "files_in")}
+        assert (code, json.loads(out)) == (0, dict(RESTORED) | lists)
         assert calls.positional == ("/s", DATABASE)
         assert calls.named["adopt"] is False
-        _, out, _ = run("restore", "/s", "--database", DATABASE, "--force", "--dry-run")
-        assert (calls.named["force"], calls.named["dry_run"]) == (True, True)
+        _, out, _ = run("restore", "/s", "--database", DATABASE, "--force")
+        assert (calls.named["force"], calls.named["adopt"]) == (True, None)
         assert "every row" in out
+
+    def test_a_dry_run_tells_all_that_is_in_the_way(self, run: Run, library: Library) -> None:
+        refusal = bequest.Refused("It holds data.")
+        checks = (
+            {"name": "object", "level": "ok", "text": "whole"},
+            {"name": "data", "level": "fail", "text": "It holds data."},
+        )
+        calls = library(
+            "preflight", bequest.PreflightReport(ok=False, checks=checks, fault=refusal)
+        )
+        code, out, err = run("restore", "/s", "--database", DATABASE, "--dry-run")
+        assert (code, calls.positional) == (5, ("/s", DATABASE))
+        assert [line.split() for line in out.splitlines()][1:] == [
+            ["ok", "object", "whole"],
+            ["fail", "data", "It", "holds", "data."],
+        ]
+        assert "It holds data." in err
+        code, out, _ = run("restore", "/s", "--database", DATABASE, "--dry-run", "--json")
+        assert (code, json.loads(out)["checks"][1]["level"]) == (5, "fail")
 
     def test_verify_equal(self, run: Run, library: Library) -> None:
         library("verify", VERIFIED)

@@ -48,7 +48,7 @@ class TestTheFile:
         [
             ('databse = "x"', "databse", "database"),
             ('excludes = "x"', "excludes", "exclude"),
-            ('[account.a]\nbucket = "b"', "account", "accounts"),
+            ('[acounts.a]\nbucket = "b"', "acounts", "accounts"),
             ('[accounts.a]\nbuckt = "b"', "accounts.a.buckt", "accounts.a.bucket"),
             ("[limits]\ntail_shre = 1", "limits.tail_shre", "limits.tail_share"),
         ],

@@ -469,7 +469,7 @@ def test_a_full_disk_changes_nothing(old: Path) -> None:
 
 STEPS = (
     ("os", "open"), ("os", "fsync"), ("os", "link"), ("os", "replace"), ("os", "unlink"),
-    ("os", "fchmod"), ("os", "close"), ("target_file", "users"), ("target_file", "_refuse_data"),
+    ("os", "fchmod"), ("os", "close"), ("target_file", "users"), ("target_file", "refuse_data"),
 )  # fmt: skip
 KILLED = """
     calls, last = [0], int(sys.argv[2])

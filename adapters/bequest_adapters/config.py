@@ -26,25 +26,49 @@ PREFIX: Final = "BEQUEST_"
 TEXT: Final = "a text"
 TEXTS: Final = "a text or a list of texts"
 SECONDS: Final = "a number of seconds"
+BYTES: Final = "a whole number of bytes"
 FLAG: Final = "true or false"
+NUMBER: Final = "a whole number"
 
 OPTIONS: Final[Mapping[str, str]] = {
     "database": TEXT,
     "store": TEXT,
+    "cloud_type": TEXT,
+    "account": TEXT,
+    "bucket": TEXT,
+    "file_name": TEXT,
     "mode": TEXT,
     "schedule": TEXT,
     "timezone": TEXT,
+    "drill_schedule": TEXT,
     "include": TEXTS,
     "exclude": TEXTS,
+    "files": TEXTS,
+    "files_ignore": TEXTS,
+    "files_limit": BYTES,
     "stop_timeout": SECONDS,
     "json": FLAG,
 }
 """What a file may set, and of which kind; the command's option has the same name."""
 
-ONCE: Final = frozenset({"overwrite", "force", "dry_run", "rewrite", "no_adopt"})
+ONCE: Final = frozenset(
+    {"overwrite", "force", "dry_run", "rewrite", "no_adopt", "files_to", "files_in_place"}
+)
 """Decisions for one run: kept in a file they would switch a protection off for good."""
 
-ACCOUNT_KEYS: Final = frozenset({"cloud_type", "account", "bucket", "file_name"})
+ACCOUNT_TEXTS: Final = frozenset(
+    {
+        *("cloud_type", "account", "bucket", "file_name", "keys_file"),
+        *("endpoint", "region", "profile", "addressing", "ca_bundle", "proxy"),
+        *("storage_class", "sse", "sse_kms_key_id"),
+    }
+)
+ACCOUNT_NUMBERS: Final = frozenset(
+    {"multipart_threshold", "part_size", "block_size", "compose_threshold", "keep"}
+)
+ACCOUNT_FLAGS: Final = frozenset({"accept_unconditional"})
+ACCOUNT_KEYS: Final = ACCOUNT_TEXTS | ACCOUNT_NUMBERS | ACCOUNT_FLAGS
+"""What an account may say: where the object is, and the options of its store's address."""
 
 _VARIABLE: Final = re.compile(r"\$(\$)?\{([^}]*)\}")
 _USERINFO: Final = re.compile(
@@ -180,6 +204,10 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(item, str) for item in items)
     if kind is SECONDS:
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is BYTES:
+        return type(value) is int and value >= 0
+    if kind is NUMBER:
+        return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, bool if kind is FLAG else str)
 
 
@@ -190,12 +218,23 @@ def _tables(path: Path, key: str, value: Any) -> dict[str, Mapping[str, str]]:
         for fact, content in facts.items():
             if fact not in ACCOUNT_KEYS:
                 raise _unknown(path, f"{key}.{name}.{fact}", ACCOUNT_KEYS)
-            if not isinstance(content, str):
+            kind = _account_kind(fact)
+            if not _fits(kind, content):
                 raise UsageError(
-                    f"{path}: '{key}.{name}.{fact}' must be {TEXT}; correct that line."
+                    f"{path}: '{key}.{name}.{fact}' must be {kind}; correct that line."
                 )
-        accounts[name] = facts
+        accounts[name] = {fact: _as_option(content) for fact, content in facts.items()}
     return accounts
+
+
+def _account_kind(fact: str) -> str:
+    if fact in ACCOUNT_NUMBERS:
+        return NUMBER
+    return FLAG if fact in ACCOUNT_FLAGS else TEXT
+
+
+def _as_option(content: object) -> str:
+    return str(content).lower() if isinstance(content, bool) else str(content)
 
 
 def _limits(path: Path, value: Any) -> Limits:

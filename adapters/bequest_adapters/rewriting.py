@@ -1,10 +1,10 @@
-"""A large rewrite in a process of its own, at the lowest priority.
+"""A large rewrite in a process of its own, at a lower priority.
 
 A thread that reads a million rows shares the interpreter lock with the controller: its p99 latency
-grew from 0.35 to 4.6 ms when measured, and to 0.57 ms beside a process at nice 19. All state of a
-publish is in the database, so a process that does the next one needs nothing but the two addresses;
-they go through its standard input, for they may hold credentials. Killing it is harmless at any
-moment.
+grew from 0.35 to 4.6 ms when measured, and to 0.57 ms beside a process of lower priority. All state
+of a publish is in the database, so a process that does the next one needs nothing but the two
+addresses; they go through its standard input, for they may hold credentials. Killing it is harmless
+at any moment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BOOT: Final = (
     "import json, sys; request = json.loads(sys.stdin.read()); sys.path[:] = request['path']; "
     "from bequest_adapters.rewriting import answer; print(json.dumps(answer(request)))"
 )
-NICE: Final = 19
+NICE: Final = 10
 
 
 class RewriteApart:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final, Literal, Self
 
 from . import registry
 from .compactor import Limits
+from .drill import drill, note, noted
+from .drilling import Drills
 from .errors import AccessError, BequestError, Refused, UsageError
 from .fence import judge
 from .model import Memory, Selection
 from .ports import Clock, Source, Store
 from .publisher import Publisher, state_of
-from .report import PublishReport, Status, iso
+from .report import DrillReport, PublishReport, Status, iso
 from .verify import pending_status
 from .watcher import Watcher
 
 logger = logging.getLogger("bequest")
 Mode = Literal["per-change", "schedule"]
-LOUD: Final = frozenset({"failed", "refused", "superseded", "vanished"})
+LOUD: Final = frozenset(
+    {"failed", "drill_failed", "refused", "superseded", "vanished", "uncovered", "held"}
+)
 
 
 class Backup:
@@ -30,7 +37,12 @@ class Backup:
 
     ``database`` is an SQLAlchemy `Engine`, an `AsyncEngine` or a URL; ``store`` an address.
     ``include`` and ``exclude`` are globs of table names; without either, the choice of the last
-    install is kept (all tables at first). ``on_event`` receives a name and a dict of facts.
+    install is kept (all tables at first). ``drill_schedule`` is a cron expression: when the stored
+    object is restored into a throw-away database and verified. ``on_event`` receives a name and a
+    dict of facts.
+    ``files`` are folders, ``DIR`` or ``NAME=DIR``, whose files are recorded with the tables;
+    without it, what was recorded stays as it is. ``files_ignore`` replaces the globs of names that
+    are left out, ``files_limit`` is the largest file in bytes (64 MiB).
     Construction raises `UsageError` for what can never work; everything later is logged, reported
     by `status` and tried again.
     """
@@ -48,7 +60,11 @@ class Backup:
         overwrite: bool = False,
         on_event: Callable[[str, dict[str, Any]], None] | None = None,
         limits: Limits | None = None,
+        drill_schedule: str | None = None,
         watch_files: bool = True,
+        files: Sequence[str | os.PathLike[str]] = (),
+        files_ignore: Sequence[str] | None = None,
+        files_limit: int | None = None,
     ) -> None:
         if mode not in ("per-change", "schedule"):
             raise UsageError(f"The mode is {mode!r}; it can be 'per-change' or 'schedule'.")
@@ -81,6 +97,21 @@ class Backup:
             schedule=self._schedule,
             limits=self._limits,
         )
+        self._address = store
+        self._drill_schedule = None
+        if drill_schedule is not None:
+            self._drill_schedule = registry.cron(drill_schedule, timezone)
+        self._drills: Drills | None = None
+        self._recorder = open_recorder(
+            database,
+            self._source,
+            self._store,
+            files,
+            ignore=files_ignore,
+            limit_bytes=files_limit,
+            overwrite=overwrite,
+            listener=self._event,
+        )
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -103,12 +134,16 @@ class Backup:
         self._listen()
         self._thread = threading.Thread(target=self._loop, name="bequest", daemon=True)
         self._thread.start()
+        self._begin_drills()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Publish what is left, for at most ``timeout`` seconds, and end. True if all is stored."""
         if self._thread is None:
             return True
         deadline = time.monotonic() + timeout
+        if self._drills is not None:
+            self._drills.stop(0.0)
+            self._drills = None
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout)
@@ -137,6 +172,7 @@ class Backup:
         while True:
             try:
                 self._prepare()
+                self._record()
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 report = self._publisher.publish(wait_seconds=left)
             except AccessError:
@@ -147,18 +183,21 @@ class Backup:
             else:
                 if report.action != "unchanged":
                     self._event("published", dict(report))
-                return report
+                return self._with_files(report)
 
     def backup_now(self, *, rewrite: bool = False) -> PublishReport:
         """Publish once, now, and say what was done."""
         self._prepare()
+        self._record()
         report = self._publisher.publish(rewrite=rewrite, check=True, exact=True)
+        report = self._with_files(report)
         self._event("published", dict(report))
         return report
 
     def status(self) -> Status:
         """How the backup stands, by what the database remembers and the journal holds."""
-        return read_status(self._source, self._clock, self._publisher.last_error)
+        status = read_status(self._source, self._clock, self._publisher.last_error)
+        return with_files(status, self._database, self._source)
 
     @property
     def stopped_by(self) -> BequestError | None:
@@ -169,15 +208,52 @@ class Backup:
         if self._ready:
             return
         try:
+            self._source.installed()  # a database that is not there must not be made by a table
+            if self._recorder is not None:
+                self._recorder.prepare()
             self._source.install(self._selection)
             self._ready = True
+            self._record()
         except AccessError as error:
             self._event("failed", {"error": str(error)})
+        except Refused:
+            logger.debug("capture is refused here; the publish that follows says why")
+
+    def _record(self) -> None:
+        if self._recorder is not None and self._source.lead():
+            self._recorder.reconcile()
+
+    def _with_files(self, report: PublishReport) -> PublishReport:
+        if self._recorder is None:
+            return report
+        return replace(report, not_covered=(*report.not_covered, *self._recorder.uncovered))
+
+    def _begin_drills(self) -> None:
+        if self._drill_schedule is None:
+            return
+        self._drills = Drills(
+            self._drill_schedule,
+            self._clock,
+            self._drill,
+            lambda: noted(self._source),
+            lambda: self._watcher.leading,
+            self._event,
+        )
+        self._drills.start()
+
+    def _drill(self) -> DrillReport:
+        # A store of its own: this runs beside a publish.
+        with closing(registry.open_store(self._address)) as store:
+            report = drill(store, self._clock, registry.open_target, into=None, keep=None)
+        return replace(report, recorded=note(self._source, report))
 
     def _listen(self) -> None:
         attend = getattr(self._source, "attend", None)
         if hasattr(self._database, "url") and attend is not None:
             self._undo.append(attend(self._database))
+        if self._recorder is not None:
+            watch = registry.files().watch
+            self._undo.append(watch(self._recorder, self._source.lead, self._wake.set, self._event))
         if self._mode != "per-change":
             return
         if hasattr(self._database, "url"):
@@ -233,6 +309,28 @@ def selection_of(include: Sequence[str] | None, exclude: Sequence[str] | None) -
     return Selection(tuple(include or ("*",)), tuple(exclude or ()))
 
 
+def open_recorder(
+    database: Any,
+    source: Source,
+    store: Store,
+    folders: Sequence[str | os.PathLike[str]],
+    **options: Any,
+) -> Any:
+    """What records ``folders``; ``None`` when there are none. Raises `UsageError`."""
+    if not folders:
+        return None
+    url = registry.database_url(database)
+    return registry.files().open_recorder(url, source, store, folders, **options)
+
+
+def with_files(status: Status, database: Any, source: Source) -> Status:
+    """``status`` with the number of files that the database has recorded."""
+    if not source.installed():
+        return status
+    url = registry.database_url(database)
+    return replace(status, files=registry.files().recorded(url, source.name))
+
+
 def ask(store: Store, memory: Memory) -> BequestError | None:
     """What would keep a publish from ``store`` now; ``None`` when nothing would."""
     try:
@@ -262,4 +360,5 @@ def read_status(source: Source, clock: Clock, error: BequestError | None = None)
         last_success=None if last is None else iso(last),
         last_error=(str(error) if error else memory.last_error) or None,
         store=memory.store,
+        last_drill=noted(source),
     )

@@ -46,15 +46,15 @@ def judge(memory: Memory, stat: Stat | None, store: str) -> tuple[Verdict, Inten
             f"database is {memory.lineage}). It was left as it is and nothing was backed up. "
             "Choose another name, or use --overwrite to replace it."
         )
+    for intent in memory.intents:
+        if (intent.serial, intent.token) == (mark.serial, mark.token):
+            return Verdict.ACKNOWLEDGE, intent
     if mark.epoch > memory.epoch:
         raise Superseded(
             f"This controller is superseded: another one has inherited the backup at {store} "
             f"(epoch {mark.epoch}; this database is at epoch {memory.epoch}). Bequest does not "
             "write any more. Shut this controller down; its journal keeps its unpublished changes."
         )
-    for intent in memory.intents:
-        if (intent.serial, intent.token) == (mark.serial, mark.token):
-            return Verdict.ACKNOWLEDGE, intent
     if mark.epoch < memory.epoch or mark.serial < memory.serial:
         return Verdict.REWRITE, None
     if _same(mark, memory):

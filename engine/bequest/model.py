@@ -129,10 +129,26 @@ class Stat:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """One state of the object that a store keeps: the present one, or one that was replaced.
+
+    ``id`` is the store's own word for it. ``at`` is when it was written (seconds since the epoch,
+    by the store's clock).
+    """
+
+    id: str
+    at: float
+    size_bytes: int
+    mark: Mark | None
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """A publish that was about to be sent when this was written down.
 
-    It holds all that `Memory` must become should the object turn out to bear ``token``.
+    It holds all that `Memory` must become should the object turn out to bear ``token``. ``epoch``
+    is that of the publish, which an overwrite raises; 0, from an older release: the memory's own.
     """
 
     serial: int
@@ -144,6 +160,7 @@ class Intent:
     rows: int
     attributes: Attributes
     rewrite: bool
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +193,48 @@ class Memory:
     last_success: float | None = None
     last_error: str = ""
     last_rewrite: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a followed database stands in the object that it follows.
+
+    ``end`` and ``chain`` (hexadecimal) are those of the last sealed frame applied; ``at`` is its
+    cut's time, seconds since the epoch. ``address`` is the object's, as it was given.
+    """
+
+    lineage: str
+    epoch: int
+    serial: int
+    token: str
+    at: float
+    end: int
+    chain: str
+    base_bytes: int
+    attributes: Attributes
+    address: str
+
+    @property
+    def mark(self) -> Mark:
+        """Which publish that is."""
+        return Mark(self.lineage, self.epoch, self.serial, self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One publish of the tail, as a follower applies it: within one transaction.
+
+    ``rows`` is the last state of each touched key by table, ``None`` for a row that is gone;
+    ``resets`` are whole tables that have no key.
+    """
+
+    mark: Mark
+    at: float
+    end: int
+    chain: str
+    rows: Mapping[int, Mapping[Key, Row | None]]
+    resets: Mapping[int, Sequence[Row]]
+    attributes: Attributes
 
 
 @dataclass(frozen=True, slots=True)

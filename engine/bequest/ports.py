@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
+from .check import Check
 from .model import (
     Attributes,
     Catalog,
@@ -20,9 +21,15 @@ from .model import (
     Pending,
     Row,
     Selection,
+    Standing,
     Stat,
+    Step,
     Table,
+    Version,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 class Store(Protocol):
@@ -65,6 +72,40 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back connections. The store may not be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Historic(Protocol):
+    """What a store adds that can tell of earlier states of its object. Optional.
+
+    Callers go through `bequest.versions`, which says so where a store cannot.
+    """
+
+    def history(self, limit: int) -> Sequence[Version]:
+        """The states that are kept, the newest first, ``limit`` at most; the present one too.
+
+        Empty when there is no object. Whatever is not a Bequest snapshot bears no mark.
+        """
+        ...
+
+    def at(self, version: str) -> Store:
+        """That state, to be read: `Store.append` and `Store.rewrite` raise `Refused`.
+
+        Sends nothing yet. Close it before the store that gave it.
+        """
+        ...
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """What a store adds that can skip an object it has shown before. Optional."""
+
+    def read_newer(self, version: str) -> AbstractContextManager[tuple[Stat, BinaryIO] | None]:
+        """The object and what it is, or ``None`` while it is still ``version``.
+
+        An unchanged object costs one small request. Raises `SnapshotMissing`.
+        """
         ...
 
 
@@ -208,6 +249,131 @@ class Loading(Protocol):
         ...
 
 
+@runtime_checkable
+class Heir(Protocol):
+    """A `Loading` that takes its inheritance into the restore's own transaction. Optional."""
+
+    def inherit(self, memory: Memory) -> None:
+        """Let the new database remember ``memory`` from its first moment. After `finish`."""
+        ...
+
+
+@runtime_checkable
+class Migratable(Protocol):
+    """A `Loading` whose tables a controller's own migrations can make. Optional."""
+
+    def lend(self, attributes: Attributes) -> AbstractContextManager[Connection]:
+        """An SQLAlchemy connection into the new database; what it does is part of the loading.
+
+        ``attributes`` are the snapshot's, for what must be settled before the first table.
+        """
+        ...
+
+    def occupy(self, catalog: Catalog, attributes: Attributes) -> None:
+        """Instead of `Loading.create`: take the tables that are there, emptied.
+
+        Tables of ``catalog`` that are missing are made as recorded. Raises `Refused` when a table
+        lacks a column. `Loading.finish` then makes only what is missing.
+        """
+        ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A `Source` that keeps small texts under a name, apart from its `Memory`. Optional."""
+
+    def note(self, name: str, text: str) -> None:
+        """Keep ``text``, in place of what was kept under ``name``."""
+        ...
+
+    def noted(self, name: str) -> str | None:
+        """What was kept last."""
+        ...
+
+
+class Migrations(Protocol):
+    """The controller's own migrations, such as an Alembic environment."""
+
+    def checks(self, revisions: Sequence[str]) -> Sequence[Check]:
+        """Whether they can build ``revisions`` and lead from there to their newest."""
+        ...
+
+    def build(self, connection: Connection, revisions: Sequence[str]) -> None:
+        """Make the schema of ``revisions`` in an empty database."""
+        ...
+
+    def upgrade(self, connection: Connection) -> None:
+        """Lead the schema and its rows to the newest revision."""
+        ...
+
+
+class Crossing(Protocol):
+    """How a snapshot of one dialect is said in another. The seam for restores across dialects."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The tables and objects as the target will have them, under the same numbers."""
+        ...
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes that mean something to the target."""
+        ...
+
+    @property
+    def losses(self) -> Sequence[tuple[str, str]]:
+        """What will be different, or missing, in the target: name and reason."""
+        ...
+
+    def convert(self, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows of the snapshot as the target takes them. ``table`` is the snapshot's."""
+        ...
+
+    def canonical(self, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows read back from the target as `convert` gave them, for the digest."""
+        ...
+
+
+class Bridge(Protocol):
+    """One table in two databases of different kinds."""
+
+    @property
+    def source(self) -> Table:
+        """The table on the first side."""
+        ...
+
+    @property
+    def target(self) -> Table:
+        """The table on the second side."""
+        ...
+
+    def canonical_source(self) -> Callable[[Row], Row]:
+        """What brings a row of the first side to the form in which equal rows are equal."""
+        ...
+
+    def canonical_target(self) -> Callable[[Row], Row]:
+        """The same for the second side."""
+        ...
+
+
+class Pairing(Protocol):
+    """Two databases of different kinds, table by table."""
+
+    @property
+    def bridges(self) -> Sequence[Bridge]:
+        """The tables that are on both sides."""
+        ...
+
+    @property
+    def differences(self) -> Sequence[str]:
+        """Tables and columns that are on one side only."""
+        ...
+
+
+Pair = Callable[[Catalog, str, Catalog, str], Pairing]
+"""Two catalogs, each with its dialect. Raises `Refused` for a pair that is not known."""
+
+
 class Target(Protocol):
     """A database that a snapshot is replayed into."""
 
@@ -229,8 +395,85 @@ class Target(Protocol):
         """
         ...
 
+    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+        """All that `check` would raise, one by one, and whether there is room. Changes nothing.
+
+        ``needed_bytes`` is about what the new database will weigh.
+        """
+        ...
+
+    def vacant(self) -> bool:
+        """Whether there is no database, or one that holds nothing of a controller's."""
+        ...
+
+    def alone(self, timeout_seconds: float) -> AbstractContextManager[None]:
+        """Be the only restore into this target, across processes; ends with the process.
+
+        Raises `Refused` when another one is still at work after ``timeout_seconds``.
+        """
+        ...
+
     def replace(self, *, force: bool) -> AbstractContextManager[Loading]:
         """Replace everything by what is loaded inside the context, or leave all as it was."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class Following(Protocol):
+    """A database that is kept equal to an object, and that nobody else writes to.
+
+    Each method that writes does so in one transaction, together with where it then stands: a reader
+    sees cuts only, and a crash leaves one publish or the next.
+    """
+
+    @property
+    def name(self) -> str:
+        """The database's address, fit for a log."""
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """``"sqlite"``, ``"postgresql"`` ..."""
+        ...
+
+    def standing(self) -> Standing | None:
+        """Where it stands; ``None`` when it follows nothing."""
+        ...
+
+    def address(self) -> str:
+        """The object that it follows, or followed until a promotion began; empty when none."""
+        ...
+
+    def altered(self) -> str:
+        """Why the data may not be what was applied, as a short clause; empty when it is."""
+        ...
+
+    def reload(
+        self, catalog: Catalog, rows: Iterable[tuple[Table, Iterable[Row]]], standing: Standing
+    ) -> None:
+        """Replace everything. Raises `Refused` when it holds data and follows nothing."""
+        ...
+
+    def apply(self, catalog: Catalog, step: Step, before: Standing, after: Standing) -> None:
+        """Apply one publish. Raises `Unreachable` when it does not stand at ``before`` any more."""
+        ...
+
+    def release(self, memory: Memory) -> None:
+        """Make it an ordinary database that publishes on, with ``memory`` for its source to take.
+
+        It remembers ``memory`` until `released`.
+        """
+        ...
+
+    def promotion(self) -> Memory | None:
+        """The memory of a `release` after which `released` was not reached."""
+        ...
+
+    def released(self) -> None:
+        """The source has taken the memory over: nothing of the following is left."""
         ...
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 from . import __version__
 from .compactor import Limits, allowance, collapsed
-from .errors import BequestError, Conflict, Refused, Superseded, Unreachable
+from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
 from .fence import Verdict, judge
 from .model import (
     Attributes,
@@ -185,7 +185,7 @@ class Publisher:
         memory = self._source.recall()
         if self._overwrite:
             stat = self._store.head()
-            return self._disown(memory, stat), stat, Verdict.REWRITE
+            return replace(memory, position=""), stat, Verdict.REWRITE
         unsure = check or not self._checked or memory.intents or memory.store != self._store.name
         if not unsure and memory.version:
             mark = Mark(memory.lineage, memory.epoch, memory.serial, memory.token)
@@ -198,18 +198,18 @@ class Publisher:
             verdict = Verdict.CONTINUE
         return memory, stat, verdict
 
-    def _disown(self, memory: Memory, stat: Stat | None) -> Memory:
-        """What to remember when the object there is to be overwritten, whatever it is."""
-        mark = None if stat is None else stat.mark
-        ours = mark is None or mark.lineage == memory.lineage
-        if mark is None or not ours:
-            return replace(memory, position="")
-        return replace(
-            memory,
-            position="",
-            epoch=max(memory.epoch, mark.epoch + (mark.epoch > memory.epoch)),
-            serial=max(memory.serial, mark.serial),
-        )
+    def _next_mark(self, memory: Memory, stat: Stat | None) -> Mark:
+        """The mark of the next publish; one that overwrites goes beyond the object that is there.
+
+        The memory keeps its own epoch until the publish is known to have happened: an overwrite
+        that failed must not make a superseded controller the owner later on.
+        """
+        epoch, serial = memory.epoch, memory.serial
+        there = None if stat is None else stat.mark
+        if self._overwrite and there is not None and there.lineage == memory.lineage:
+            epoch = max(epoch, there.epoch + (there.epoch > epoch))
+            serial = max(serial, there.serial)
+        return Mark(memory.lineage, epoch, serial + 1, self._token())
 
     def _attempt(
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool
@@ -235,9 +235,11 @@ class Publisher:
             changed = _difference(memory.attributes, attributes)
             if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
-            mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
+            mark = self._next_mark(memory, stat)
             data, chain = b"", bytes.fromhex(memory.chain)
-            if mutations or whole or changed:
+            # With an intent whose outcome is open, an empty tail settles it: whatever is still on
+            # its way to the store then finds another object than the one it names.
+            if mutations or whole or changed or memory.intents:
                 self._guard(memory, rows, cut, catalog)
                 blocks = [(table, cut.scan(table)) for table in whole]
                 room = allowance(memory.base_bytes, self._limits) - memory.tail_bytes
@@ -257,9 +259,10 @@ class Publisher:
             rows,
             attributes,
             rewrite=False,
+            epoch=mark.epoch,
         )
         memory = self._intend(memory, intent)
-        after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), mark)
+        after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), memory)
         self._acknowledge(memory, intent, after)
         return _report("append", mark, intent, catalog, len(data))
 
@@ -327,7 +330,7 @@ class Publisher:
     def _rewrite(self, memory: Memory, stat: Stat | None) -> PublishReport:
         if not memory.lineage:
             memory = replace(memory, lineage=str(uuid.UUID(hex=self._token())), epoch=1)
-        mark = Mark(memory.lineage, memory.epoch, memory.serial + 1, self._token())
+        mark = self._next_mark(memory, stat)
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
             body = cast(BinaryIO, spool)
             with self._source.cut(replace(memory, position="")) as cut:
@@ -335,14 +338,23 @@ class Publisher:
                     raise _Stale
                 at = self._clock.time()
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
-                header = self._header(memory, at, cut.revisions())
+                header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)
                 chain, size, rows = write_base(
                     cut, header, catalog, attributes, mark, at, body, seen.add
                 )
                 self._guard(memory, rows, cut, catalog)
             intent = Intent(
-                mark.serial, mark.token, position, chain.hex(), size, 0, rows, attributes, True
+                mark.serial,
+                mark.token,
+                position,
+                chain.hex(),
+                size,
+                0,
+                rows,
+                attributes,
+                rewrite=True,
+                epoch=mark.epoch,
             )
             memory = self._intend(memory, intent)
 
@@ -350,16 +362,16 @@ class Publisher:
                 body.seek(0)
                 return self._store.rewrite(body, size, onto=stat, mark=mark)
 
-            after = self._sent(send, mark)
+            after = self._sent(send, memory)
         self._acknowledge(memory, intent, after)
         action = "create" if stat is None else "rewrite"
         return _report(action, mark, intent, catalog, size)
 
-    def _header(self, memory: Memory, at: float, revisions: tuple[str, ...]) -> dict[str, Any]:
+    def _header(self, mark: Mark, at: float, revisions: tuple[str, ...]) -> dict[str, Any]:
         return {
             "format": FORMAT_VERSION,
-            "lineage": memory.lineage,
-            "epoch": memory.epoch,
+            "lineage": mark.lineage,
+            "epoch": mark.epoch,
             "created": at,
             "dialect": self._source.dialect,
             "server": getattr(self._source, "server", ""),
@@ -374,20 +386,26 @@ class Publisher:
         self._source.remember(memory, durable=True)
         return memory
 
-    def _sent(self, send: Callable[[], Stat], mark: Mark) -> Stat:
-        """Send, and recognise our own publish behind what looks like a conflict."""
+    def _sent(self, send: Callable[[], Stat], memory: Memory) -> Stat:
+        """Send what was intended last; recognise it behind what looks like a conflict."""
         try:
             return send()
         except Conflict:
             stat = self._store.head()
-            if stat is not None and stat.mark == mark:
+            token = memory.intents[-1].token
+            if stat is not None and stat.mark is not None and stat.mark.token == token:
                 return stat
+            raise
+        except Denied:
+            # It was not done, and will not be: there is nothing to recognise later.
+            self._source.remember(replace(memory, intents=memory.intents[:-1]), durable=False)
             raise
 
     def _acknowledge(self, memory: Memory, intent: Intent, stat: Stat) -> Memory:
         now = self._clock.time()
         memory = replace(
             memory,
+            epoch=intent.epoch or memory.epoch,
             serial=intent.serial,
             token=intent.token,
             store=self._store.name,

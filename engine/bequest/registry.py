@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from .compactor import Limits
 from .errors import UsageError
-from .ports import Clock, Schedule, Source, Store, Target
+from .model import Catalog
+from .ports import Clock, Following, Migrations, Pairing, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine import URL
+
+    from .plan import Cross
 
 STORES: Final = {
     "file": "bequest_adapters.stores.file",
@@ -26,6 +29,7 @@ STORES: Final = {
     "abs": "bequest_adapters.stores.azure",
     "gs": "bequest_adapters.stores.gcs",
 }
+CROSSING: Final = "bequest_adapters.databases.crossing"
 DATABASES: Final = {
     "sqlite": "bequest_adapters.databases.sqlite",
     "postgresql": "bequest_adapters.databases.postgresql",
@@ -56,10 +60,31 @@ def open_target(database: Any) -> Target:
     return cast(Target, _database(url, "open_target")(url))
 
 
+def open_following(database: Any) -> Following:
+    """The followed database at an SQLAlchemy URL, or behind an engine. Raises `UsageError`."""
+    url = database_url(database)
+    try:
+        return cast(Following, _database(url, "open_following")(url))
+    except AttributeError as error:
+        raise UsageError(
+            f"A {url.get_backend_name()} database cannot follow an object in this release. Nothing "
+            "was done. Use `bequest restore`."
+        ) from error
+
+
 def migration(connection: Connection) -> AbstractContextManager[None]:
     """What lifts capture on this connection's database while it migrates."""
     lift = _database(connection.engine.url, "migration")
     return cast("AbstractContextManager[None]", lift(connection))
+
+
+def alembic_migrations(config: Any) -> Migrations:
+    """The controller's migrations: an ``alembic.ini``, or an Alembic `Config`.
+
+    Raises `UsageError`.
+    """
+    module = importlib.import_module("bequest_adapters.alembic_bridge")
+    return cast(Migrations, module.open_migrations(config))
 
 
 def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> Any:
@@ -71,6 +96,17 @@ def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> A
     return module.RewriteApart(url, store, mode, limits)
 
 
+def crossing() -> Cross:
+    """What says a snapshot of one dialect in another."""
+    return cast("Cross", importlib.import_module(CROSSING).cross)
+
+
+def pair(first: Catalog, first_dialect: str, second: Catalog, second_dialect: str) -> Pairing:
+    """Two databases of different kinds, table by table. Raises `Refused`."""
+    module = importlib.import_module(CROSSING)
+    return cast("Pairing", module.pair(first, first_dialect, second, second_dialect))
+
+
 def system_clock() -> Clock:
     """The machine's clock."""
     return cast(Clock, importlib.import_module("bequest_adapters.clock").SystemClock())
@@ -80,6 +116,11 @@ def cron(expression: str, timezone: str | None) -> Schedule:
     """A cron schedule in a named time zone. Raises `UsageError`."""
     module = importlib.import_module("bequest_adapters.cron")
     return cast(Schedule, module.CronSchedule(expression, timezone))
+
+
+def files() -> Any:
+    """What records and restores configuration files."""
+    return importlib.import_module("bequest_adapters.files")
 
 
 def database_url(database: Any) -> URL:

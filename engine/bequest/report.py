@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
+
+from .errors import BequestError
 
 
 class Report:
@@ -42,7 +44,14 @@ class PublishReport(Report):
 
 @dataclass(frozen=True)
 class RestoreReport(Report):
-    """One replay. ``kept`` is where the data that it replaced can be found."""
+    """One replay. ``kept`` is where the data that it replaced can be found.
+
+    ``at`` is the time of the restored state, ISO 8601 in UTC. Pairs are name and reason: ``added``
+    tables that a chosen one needs, ``left_out`` objects that need a table which is not there,
+    ``converted`` what another dialect changed. ``skipped`` says why nothing was done; all the rest
+    is then empty. ``files`` counts the configuration files that are recorded in the database,
+    ``files_in`` names the folders into which they were written.
+    """
 
     rows: int
     tables: int
@@ -55,6 +64,83 @@ class RestoreReport(Report):
     kept: str | None = None
     dry_run: bool = False
     not_covered: tuple[tuple[str, str], ...] = ()
+    files: int = 0
+    files_in: tuple[str, ...] = ()
+    at: str | None = None
+    added: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    converted: tuple[tuple[str, str], ...] = ()
+    skipped: str | None = None
+
+
+def nothing_restored(reason: str) -> RestoreReport:
+    """The report of a restore that found nothing to do."""
+    return RestoreReport(0, 0, 0, 0, "", False, False, 0.0, skipped=reason)
+
+
+@dataclass(frozen=True)
+class PreflightReport(Report):
+    """Whether a restore would work. ``rows`` is an upper bound; times in seconds, sizes in bytes.
+
+    ``checks`` are maps of ``name``, ``level`` (ok, warn, fail) and ``text``. The other facts are as
+    in `RestoreReport`, as far as they are known beforehand. `fault` is what a restore would raise.
+    """
+
+    ok: bool = True
+    checks: tuple[dict[str, str], ...] = ()
+    rows: int = 0
+    tables: int = 0
+    serial: int = 0
+    epoch: int = 0
+    lineage: str = ""
+    at: str | None = None
+    needed_bytes: int = 0
+    estimated_s: float = 0.0
+    verified: bool = False
+    adopted: bool = False
+    duration_s: float = 0.0
+    kept: str | None = None
+    dry_run: bool = True
+    not_covered: tuple[tuple[str, str], ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    converted: tuple[tuple[str, str], ...] = ()
+    skipped: str | None = None
+    fault: BequestError | None = field(default=None, compare=False)
+
+    def keys(self) -> list[str]:
+        """The names of the facts."""
+        return [item.name for item in fields(self) if item.name != "fault"]
+
+
+@dataclass(frozen=True)
+class DrillReport(Report):
+    """One drill. Times in seconds, sizes in bytes; ``fault`` is the error behind ``error``.
+
+    ``kept`` is where the restored database can be looked at, ``recorded`` whether the controller's
+    database knows of the drill.
+    """
+
+    ok: bool
+    at: str
+    store: str
+    serial: int = 0
+    epoch: int = 0
+    lineage: str = ""
+    rows: int = 0
+    tables: int = 0
+    object_bytes: int = 0
+    download_s: float = 0.0
+    restore_s: float = 0.0
+    duration_s: float = 0.0
+    error: str | None = None
+    kept: str | None = None
+    recorded: bool = False
+    fault: BequestError | None = field(default=None, compare=False)
+
+    def keys(self) -> list[str]:
+        """The names of the facts."""
+        return [item.name for item in fields(self) if item.name != "fault"]
 
 
 @dataclass(frozen=True)
@@ -101,23 +187,81 @@ class InspectReport(Report):
     tables: dict[str, dict[str, Any]]
     objects: dict[str, int]
     not_covered: tuple[tuple[str, str], ...]
+    files: int = 0
 
 
 @dataclass(frozen=True)
 class LogEntry(Report):
-    """One mutation of the tail. ``row`` is ``None`` for a row that is gone or changed again."""
+    """One mutation of the tail. ``row`` is ``None`` for a row that is gone or changed again.
 
-    serial: int
+    ``serial`` and ``published``, the time of its publish, are ``None`` for one that is in no
+    object yet.
+    """
+
+    serial: int | None
     at: str
     table: str
     operation: str
     key: dict[str, Any]
     row: dict[str, Any] | None
+    published: str | None = None
+
+
+@dataclass(frozen=True)
+class RowChange(Report):
+    """One row that differs. ``change``: added, removed or changed.
+
+    ``columns`` of a changed row maps each column that differs to ``[before, after]``, each a list
+    of one value, empty where that side has no such column. ``row`` is that of an added or removed
+    one. ``key`` is empty for rows that no key identifies.
+    """
+
+    table: str
+    change: str
+    key: dict[str, Any]
+    columns: dict[str, list[Any]] | None
+    row: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class DiffReport(Report):
+    """What leads from one state to another. ``tables`` are those that differ.
+
+    Each maps to ``in`` (both, before, after), ``rows_before``, ``rows_after``, ``added``,
+    ``removed``, ``changed``.
+    """
+
+    equal: bool
+    before: str
+    after: str
+    tables: dict[str, dict[str, Any]]
+    tables_equal: int
+    schema: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HistoryEntry(Report):
+    """One state of the object that the store keeps.
+
+    ``serial``, ``epoch`` and ``lineage`` are ``None`` for what is no Bequest snapshot.
+    """
+
+    version: str
+    current: bool
+    serial: int | None
+    epoch: int | None
+    lineage: str | None
+    at: str
+    bytes: int
 
 
 @dataclass(frozen=True)
 class Status(Report):
-    """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused."""
+    """How a controller's backup stands. ``state``: ok, behind, failing, superseded, refused.
+
+    ``last_drill`` has ``at``, ``ok``, ``serial``, ``duration_s`` and ``error``.
+    """
 
     state: str
     mode: str
@@ -130,6 +274,53 @@ class Status(Report):
     last_success: str | None
     last_error: str | None
     store: str
+    files: int = 0
+    last_drill: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class FollowReport(Report):
+    """One look at a followed object. ``action`` is unchanged, applied or reloaded.
+
+    ``publishes`` were applied one by one; ``behind_s`` is the age of the state in seconds, ``at``
+    its time as ISO 8601 in UTC.
+    """
+
+    action: str
+    lineage: str
+    epoch: int
+    serial: int
+    at: str
+    publishes: int
+    behind_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class PromoteReport(Report):
+    """A followed database that publishes from now on. ``at`` is the time of its state."""
+
+    lineage: str
+    epoch: int
+    serial: int
+    at: str
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class FilesReport(Report):
+    """Recorded configuration files. ``roots`` and ``places`` map a root's name to a folder.
+
+    ``places`` is where they were written now, ``kept`` where that which they replaced is.
+    """
+
+    files: int
+    bytes: int
+    roots: dict[str, str]
+    entries: tuple[dict[str, Any], ...]
+    not_covered: tuple[tuple[str, str], ...] = ()
+    places: dict[str, str] = field(default_factory=dict[str, str])
+    kept: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def iso(time: float) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
 
-from .model import Attributes, Catalog, Memory, Operation, Row, Table, TableDigest
-from .ports import Source, Store
-from .replay import opened
+from .errors import Different
+from .files import count_files
+from .model import Attributes, Catalog, Key, Memory, Mutation, Operation, Row, Table, TableDigest
+from .opening import opened
+from .ports import Cut, Pair, Source, Store
 from .report import InspectReport, LogEntry, VerifyReport, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
 
 Progress = Callable[[str, int, int | None], None]
+BATCH_MUTATIONS: Final = 1000
 OPERATIONS = {
     Operation.INSERT: "insert",
     Operation.UPDATE: "update",
@@ -23,15 +28,25 @@ OPERATIONS = {
 }
 
 
-def verify(store: Store, source: Source | None, progress: Progress | None = None) -> VerifyReport:
-    """Check the object; with ``source`` also that its tables equal the object's."""
+def verify(
+    store: Store, source: Source | None, progress: Progress | None = None, pair: Pair | None = None
+) -> VerifyReport:
+    """Check the object; with ``source`` also that its tables equal the object's.
+
+    ``pair`` says what equal means where the two are of different kinds. Raises `Refused` where
+    that is not known.
+    """
     with opened(store) as snapshot:
         tables = snapshot.digests()
         differences: list[str] = []
         waiting = 0
         if source is not None:
             waiting = source.pending(source.recall()).mutations
-            differences = _compare(snapshot, tables, source, progress)
+            dialect = str(snapshot.header.get("dialect"))
+            if pair is not None and dialect != source.dialect:
+                differences = _compare_across(snapshot, dialect, source, pair, progress)
+            else:
+                differences = _compare(snapshot, tables, source, progress)
         mark = snapshot.mark
         return VerifyReport(
             ok=not differences,
@@ -62,7 +77,7 @@ def inspect(store: Store) -> InspectReport:
             dialect=header.get("dialect", ""),
             server=header.get("server", ""),
             written_by=header.get("written_by", ""),
-            revisions=tuple(header.get("revisions", ())),
+            revisions=snapshot.revisions(),
             base_serial=first.mark.serial,
             base_at=iso(first.at),
             at=iso(last.at),
@@ -76,6 +91,7 @@ def inspect(store: Store) -> InspectReport:
             tables=_table_facts(snapshot, digests),
             objects=dict(Counter(item.type for item in snapshot.catalog.objects)),
             not_covered=snapshot.catalog.not_covered,
+            files=count_files(snapshot),
         )
 
 
@@ -85,16 +101,55 @@ def log(store: Store) -> Iterator[LogEntry]:
         tables = {table.id: table for table in snapshot.catalog.tables}
         for publish in snapshot.publishes:
             for mutation in publish.mutations:
-                table = tables[mutation.table]
-                names = [column.name for column in table.columns]
-                yield LogEntry(
-                    serial=publish.mark.serial,
-                    at=iso(mutation.at),
-                    table=full_name(table),
-                    operation=OPERATIONS[mutation.operation],
-                    key=dict(zip([names[i] for i in table.key], mutation.key, strict=True)),
-                    row=_named(table, mutation.row),
-                )
+                entry = _entry(publish.mark.serial, tables[mutation.table], mutation)
+                yield replace(entry, published=iso(publish.at))
+
+
+def unpublished(source: Source) -> Iterator[LogEntry]:
+    """What the database's journal holds and the store does not, oldest first, without a serial.
+
+    ``row`` is the row as it is now, ``None`` when it is gone. Raises `Different` after the last
+    one when the journal cannot be whole: it was longer than its limit, or capture was disturbed.
+    """
+    memory = source.recall()
+    with source.cut(memory) as cut:
+        tables = {table.id: table for table in cut.catalog().tables}
+        mutations = cut.mutations()
+        while batch := list(islice(mutations, BATCH_MUTATIONS)):
+            yield from _with_rows(cut, batch, tables)
+        fault = cut.fault if memory.position else ""
+    if fault:
+        raise Different(
+            f"These are all that the journal of {source.name} holds, but there may have been more: "
+            f"{fault}. Compare the database with the object: `bequest diff STORE --database URL`."
+        )
+
+
+def _with_rows(
+    cut: Cut, batch: Sequence[Mutation], tables: Mapping[int, Table]
+) -> Iterator[LogEntry]:
+    keys: dict[int, dict[Key, Row | None]] = {}
+    for mutation in batch:
+        if mutation.key:
+            keys.setdefault(mutation.table, {})[mutation.key] = None
+    for number, wanted in keys.items():
+        for row in cut.lookup(tables[number], list(wanted)):
+            wanted[tables[number].key_of(row)] = row
+    for mutation in batch:
+        now = keys[mutation.table][mutation.key] if mutation.key else mutation.row
+        yield _entry(None, tables[mutation.table], replace(mutation, row=now))
+
+
+def _entry(serial: int | None, table: Table, mutation: Mutation) -> LogEntry:
+    names = [table.columns[index].name for index in table.key]
+    return LogEntry(
+        serial=serial,
+        at=iso(mutation.at),
+        table=full_name(table),
+        operation=OPERATIONS[mutation.operation],
+        key=dict(zip(names, mutation.key, strict=False)),
+        row=_named(table, mutation.row),
+    )
 
 
 def _named(table: Table, row: Row | None) -> dict[str, Any] | None:
@@ -136,9 +191,34 @@ def _compare(
                     progress("comparing", done, None)
             found[full_name(table)] = builder.result()
         attributes = cut.attributes()
-    differences = _schema_differences(snapshot, catalog) + _row_differences(tables, found)
-    differences += _attribute_differences(snapshot.attributes, attributes)
+    differences = schema_differences(snapshot.catalog, catalog) + _row_differences(tables, found)
+    sides = ("in the object", "in the database")
+    differences += attribute_differences(snapshot.attributes, attributes, sides)
     return differences
+
+
+def _compare_across(
+    snapshot: Snapshot, dialect: str, source: Source, pair: Pair, progress: Progress | None
+) -> list[str]:
+    """Row by row under the canonical form; definitions and sequences are each kind's own."""
+    found: dict[str, TableDigest] = {}
+    done = 0
+    with source.cut(Memory()) as cut:
+        pairing = pair(snapshot.catalog, dialect, cut.catalog(), source.dialect)
+        for bridge in pairing.bridges:
+            builder, canonical = DigestBuilder(), bridge.canonical_target()
+            for rows in cut.scan(bridge.target):
+                builder.add(map(canonical, rows))
+                done += len(rows)
+                if progress is not None:
+                    progress("comparing", done, None)
+            found[full_name(bridge.source)] = builder.result()
+    turned = {bridge.source.id: bridge.canonical_source() for bridge in pairing.bridges}
+    builders = {number: DigestBuilder() for number in turned}
+    for table, rows in snapshot.rows(turned.keys()):
+        builders[table.id].add(map(turned[table.id], rows))
+    stored = {full_name(each.source): builders[each.source.id].result() for each in pairing.bridges}
+    return [*pairing.differences, *_row_differences(stored, found)]
 
 
 def _row_differences(
@@ -160,25 +240,30 @@ def _row_differences(
     return lines
 
 
-def _schema_differences(snapshot: Snapshot, catalog: Catalog) -> list[str]:
+def schema_differences(before: Catalog, after: Catalog) -> list[str]:
+    """Tables and objects whose definitions differ, or that only one side has (but for tables)."""
+
     def parts(side: Catalog) -> dict[tuple[str, str], str]:
         tables = {("table", full_name(table)): table.sql for table in side.tables}
         return tables | {(item.type, item.name): item.sql for item in side.objects}
 
-    stored, found = parts(snapshot.catalog), parts(catalog)
+    old, new = parts(before), parts(after)
     return [
         f"{kind} {name}: its definition differs"
-        for (kind, name) in sorted(stored.keys() | found.keys())
-        if stored.get((kind, name)) != found.get((kind, name))
-        and (kind != "table" or ((kind, name) in stored and (kind, name) in found))
+        for (kind, name) in sorted(old.keys() | new.keys())
+        if old.get((kind, name)) != new.get((kind, name))
+        and (kind != "table" or ((kind, name) in old and (kind, name) in new))
     ]
 
 
-def _attribute_differences(stored: Attributes, found: Attributes) -> list[str]:
+def attribute_differences(
+    before: Attributes, after: Attributes, sides: tuple[str, str] = ("before", "after")
+) -> list[str]:
+    """Attributes whose values differ, said with the names of the two ``sides``."""
     return [
-        f"{name}: {stored.get(name)!r} in the object, {found.get(name)!r} in the database"
-        for name in sorted(stored.keys() | found.keys())
-        if stored.get(name) != found.get(name)
+        f"{name}: {before.get(name)!r} {sides[0]}, {after.get(name)!r} {sides[1]}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
     ]
 
 

@@ -17,6 +17,7 @@ from .report import PublishReport
 POLL_SECONDS: Final = 1.0
 FOLLOW_SECONDS: Final = 1.0
 REFUSED_SECONDS: Final = 60.0
+SUPERSEDED: Final = "superseded"
 SETTLE_SECONDS: Final = (0.001, 0.002, 0.005, 0.010, 0.020)
 """A wake-up may come before its commit is visible (239 of 251 did on SQLite): look again."""
 
@@ -44,6 +45,7 @@ class Watcher:
         self._limits = limits or Limits()
         self._leading = False
         self._due: float | None = None
+        self._seen = float("-inf")
         self._started = False
         self._failures = 0
         self._retry_at = float("-inf")
@@ -51,9 +53,14 @@ class Watcher:
         self._poll = 0.0
         self.stopped_by: BequestError | None = None
 
+    @property
+    def leading(self) -> bool:
+        """Whether this process is the one that publishes."""
+        return self._leading
+
     def tick(self, *, woken: bool = False) -> float:
         """Do what is due; returns the seconds until the next tick unless a wake-up comes first."""
-        if self.stopped_by is not None:
+        if self.stopped_by is not None and self._still_superseded():
             return REFUSED_SECONDS
         # Whoever wakes, a store that failed is left alone until its time has come.
         if (left := self._retry_at - self._clock.monotonic()) > 0:
@@ -66,10 +73,23 @@ class Watcher:
             report = self._publish_if_due()
         except BequestError as error:
             return self._failed(error)
+        self.stopped_by = None
         if self._failures:
             self._failures = 0
             self._listener("recovered", {})
         return self._rest(report, woken)
+
+    def _still_superseded(self) -> bool:
+        """Whether there is nothing to ask the store about.
+
+        `backup --overwrite` makes a superseded database the owner again; and of a publish whose
+        outcome was never known it may turn out that it happened.
+        """
+        try:
+            memory = self._source.recall()
+        except BequestError:
+            return True
+        return memory.state == SUPERSEDED and not memory.intents
 
     def _lead(self) -> bool:
         if self._source.lead() is False:
@@ -85,17 +105,16 @@ class Watcher:
 
     def _publish_if_due(self) -> PublishReport | None:
         now = self._clock.time()
-        if self._due is None:
-            memory = self._source.recall()
-            last = memory.last_success
-            self._due = now if last is None else self._schedule.next_after(last)
-            if self._mode == "per-change" and last is not None:
-                self._due = self._schedule.next_after(memory.last_rewrite or last)
+        if self._due is None or now < self._seen:
+            self._due = self._next_due(now)
+        self._seen = now
         due = now >= self._due
         if self._mode == "schedule" and not due:
             return None
         memory_tail = due and self._mode == "per-change" and self._source.recall().tail_bytes > 0
-        report = self._publisher.publish(rewrite=memory_tail)
+        # Once in a schedule's turn the store is asked even when nothing is pending: an object that
+        # somebody deleted or put back is then made current again.
+        report = self._publisher.publish(rewrite=memory_tail, check=due)
         if due:
             self._due = self._schedule.next_after(now)
         if report.action == "create" and report.serial > 1:
@@ -104,6 +123,19 @@ class Watcher:
         if report.action != "unchanged" or (due and self._mode == "schedule"):
             self._listener("published", dict(report))
         return report
+
+    def _next_due(self, now: float) -> float:
+        """When the schedule asks for the next publish, at the start or after the clock fell back.
+
+        A time in the future, which a clock that was wrong has left behind, counts for nothing.
+        """
+        memory = self._source.recall()
+        last = memory.last_success
+        if last is not None and self._mode == "per-change":
+            last = memory.last_rewrite or last
+        if last is None or last > now:
+            return now
+        return self._schedule.next_after(last)
 
     def _rest(self, report: PublishReport | None, woken: bool) -> float:
         idle = report is None or report.action == "unchanged"
@@ -137,13 +169,15 @@ class Watcher:
     def _failed(self, error: BequestError) -> float:
         self._failures += 1
         name = "failed"
+        known = self.stopped_by is not None
         if isinstance(error, Superseded):
-            name, self.stopped_by = "superseded", error
+            name, self.stopped_by = SUPERSEDED, error
         elif isinstance(error, Refused):
             name = "refused"
         retry = self._backoff() if name == "failed" else REFUSED_SECONDS
         self._retry_at = self._clock.monotonic() + retry
-        self._listener(name, {"error": str(error), "retry_seconds": retry})
+        if name != SUPERSEDED or not known:
+            self._listener(name, {"error": str(error), "retry_seconds": retry})
         return retry
 
     def _backoff(self) -> float:

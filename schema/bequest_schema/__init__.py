@@ -1,5 +1,12 @@
 """The tables that Bequest adds to a controller's database, and how they come to be there."""
 
-from .tables import HEAD, TABLES, VERSION_TABLE
+from .tables import ALL_TABLES, HEAD, TABLES, VERSION_TABLE, is_always_captured, is_internal
 
-__all__ = ["HEAD", "TABLES", "VERSION_TABLE"]
+__all__ = [
+    "ALL_TABLES",
+    "HEAD",
+    "TABLES",
+    "VERSION_TABLE",
+    "is_always_captured",
+    "is_internal",
+]

@@ -66,3 +66,22 @@ def test_change_lose_restore_go_on_fence(store: str, tmp_path: Path) -> None:
     with pytest.raises(bequest.Refused):
         bequest.backup(f"sqlite:///{fresh}", store)
     engine.dispose()
+
+
+def test_a_warm_copy_follows_on_every_store_and_takes_over(store: str, tmp_path: Path) -> None:
+    old, warm = f"sqlite:///{tmp_path / 'old.db'}", f"sqlite:///{tmp_path / 'warm.db'}"
+    limits = bequest.Limits(tail_share=1000.0)
+    with closing(sqlite3.connect(tmp_path / "old.db")) as db:
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
+        for number, action in enumerate(("reloaded", "applied", "applied")):
+            db.execute("INSERT INTO t (v) VALUES (?)", (f"value {number}",))
+            db.commit()
+            bequest.backup(old, store, limits=limits)
+            report = bequest.follow(store, warm, once=True)
+            assert report is not None
+            assert (report.action, report.serial) == (action, number + 1)
+    assert bequest.promote(warm).epoch == 2
+    assert values(tmp_path / "warm.db") == ["value 0", "value 1", "value 2"]
+    assert bequest.verify(store, warm).ok
+    with pytest.raises(bequest.Superseded):
+        bequest.backup(old, store)

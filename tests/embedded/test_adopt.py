@@ -76,6 +76,21 @@ def test_what_the_old_controller_published_meanwhile_is_taken_too(old: str, tmp_
     assert bequest.status(old).state == "superseded"
 
 
+def test_a_publish_before_the_preflight_s_look_is_taken_too(old: str, tmp_path: Path) -> None:
+    left = ["second", "third"]
+
+    class Busy(Meddled):
+        def head(self) -> Stat | None:
+            if left:
+                write(old, left.pop(0))
+                bequest.backup(old, str(tmp_path / "o.bequest"))
+            return self._store.head()
+
+    new = tmp_path / "new.db"
+    assert bequest.restore(Busy(tmp_path / "o.bequest"), f"sqlite:///{new}").adopted
+    assert values(new) == ["first", "second", "third"]
+
+
 def test_an_object_that_never_rests_leaves_the_target_as_it_was(old: str, tmp_path: Path) -> None:
     def publish() -> None:
         write(old, "more")

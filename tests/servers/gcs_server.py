@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import distribution
 from pathlib import Path
@@ -67,6 +68,23 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[GcsServer,
         server = GcsServer(conditions.port)
         client = server.client()
         client.create_bucket(BUCKET)
+        client.close()
+        yield server
+
+
+@contextmanager
+def versioned_gcs_server(folder: Path) -> Generator[GcsServer, None, None]:
+    """A server whose bucket keeps versions: that is its backend in memory, without conditions."""
+    (port,) = free_ports(1)
+    command = [_binary(), "-scheme=http", "-backend=memory", "-host=127.0.0.1", f"-port={port}"]
+    with running(
+        command, ready=lambda: answers(port, "/storage/v1/b"), log=folder / "log", folder=folder
+    ):
+        server = GcsServer(port)
+        client = server.client()
+        bucket = client.bucket(BUCKET)
+        bucket.versioning_enabled = True
+        client.create_bucket(bucket)
         client.close()
         yield server
 

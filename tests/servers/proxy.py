@@ -2,22 +2,25 @@
 
 The fault model: a request is refused before it reaches the server; a request is executed and its
 answer is lost; an answer is replaced, with or without the request being executed; a body is cut in
-the middle. Every other request passes unchanged. All requests are recorded, with what they sent.
+the middle, or corrupted; a connection is reset, or stalls until it is released. Every other request
+passes unchanged. All requests are recorded, with what they sent.
 """
 
 from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 _HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 UPSTREAM_TIMEOUT_SECONDS: Final = 60
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,27 @@ class Fault:
     executed: bool
     answer: Answer | None = None
     body_bytes: int | None = None
+    reset: bool = False
+    corrupt: bool = False
+    stall: threading.Event | None = None
 
 
 LOSE_ANSWER: Final = Fault(executed=True)
 REFUSE: Final = Fault(executed=False)
+RESET: Final = Fault(executed=False, reset=True)
+RESET_AFTERWARDS: Final = Fault(executed=True, reset=True)
+CORRUPT: Final = Fault(executed=True, corrupt=True)
+
+
+def throttled(seconds: int) -> Fault:
+    """Ask to slow down, as S3 does."""
+    body = b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"
+    return Fault(executed=False, answer=Answer(503, [("Retry-After", str(seconds))], body))
+
+
+def stall(released: threading.Event, *, executed: bool) -> Fault:
+    """Say nothing until ``released``, then hang up."""
+    return Fault(executed, stall=released)
 
 
 def cut_body(after_bytes: int) -> Fault:
@@ -69,7 +89,14 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.struck: list[Request] = []
         self._plan: list[tuple[Match, Fault, int]] = []
+        self.received_bytes = 0
+        self.dropped: frozenset[str] = frozenset()
+        """Headers that the server does not get to see ..."""
+        self.dropped_only = ""
+        """... in requests whose method and path contain this. GET and HEAD keep them."""
         self._lock = threading.Lock()
+        self._handled = 0
+        self._idle = threading.Condition()
         proxy = self
 
         class Handler(_Handler):
@@ -87,6 +114,7 @@ class FaultProxy:
         """Forget the requests seen and the faults planned."""
         with self._lock:
             self.requests.clear()
+            self.received_bytes = 0
             self.struck.clear()
             self._plan.clear()
 
@@ -106,6 +134,28 @@ class FaultProxy:
                     self.struck.append(request)
                     return fault
             return None
+
+    @contextmanager
+    def handling(self) -> Generator[None, None, None]:
+        """Count a request that is being handled."""
+        with self._idle:
+            self._handled += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._handled -= 1
+                self._idle.notify_all()
+
+    def settle(self) -> None:
+        """Return when no request is being handled, also none whose client is gone."""
+        with self._idle:
+            assert self._idle.wait_for(lambda: not self._handled, UPSTREAM_TIMEOUT_SECONDS)
+
+    def received(self, count: int) -> None:
+        """Count what goes back in bodies."""
+        with self._lock:
+            self.received_bytes += count
 
     def serve(self) -> None:
         self._server.serve_forever(poll_interval=0.02)
@@ -138,6 +188,11 @@ class _Server(ThreadingHTTPServer):
         """A connection that breaks is what this server is for."""
 
 
+def _corrupted(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 0x10]) + body[middle + 1 :] if body else body
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     owner: FaultProxy
@@ -146,7 +201,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are recorded, not printed."""
 
     def handle_request(self) -> None:
-        body = self._body()
+        with self.owner.handling():
+            self._answer(self._body())
+
+    def _answer(self, body: bytes) -> None:
         head_bytes = len(self.requestline) + len(self.headers.as_bytes()) + 2
         request = Request(
             self.command,
@@ -156,12 +214,16 @@ class _Handler(BaseHTTPRequestHandler):
         )
         fault = self.owner.take(request)
         answer = self._forward(body) if fault is None or fault.executed else None
+        if fault is not None and fault.stall is not None:
+            fault.stall.wait(UPSTREAM_TIMEOUT_SECONDS)
         if fault is not None and fault.answer is not None:
             answer = fault.answer
+        elif fault is not None and fault.corrupt and answer is not None:
+            answer = replace(answer, body=_corrupted(answer.body))
         elif fault is not None and fault.body_bytes is None:
             answer = None
         if answer is None:
-            self._hang_up()
+            self._hang_up(reset=fault is not None and fault.reset)
         else:
             self._send(answer, None if fault is None else fault.body_bytes)
 
@@ -176,13 +238,18 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(pieces)
 
+    def _dropped(self) -> frozenset[str]:
+        writes = self.command in ("PUT", "POST", "DELETE")
+        meant = self.owner.dropped_only in f"{self.command} {self.path}"
+        return self.owner.dropped if writes and meant else frozenset()
+
     def _forward(self, body: bytes) -> Answer:
         port = self.owner.upstream_port
         server = http.client.HTTPConnection("127.0.0.1", port, timeout=UPSTREAM_TIMEOUT_SECONDS)
         try:
             server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in _HOP | {"expect"}:
+                if name.lower() not in _HOP | {"expect"} | self._dropped():
                     server.putheader(name, value)
             server.putheader("Content-Length", str(len(body)))
             server.endheaders(body or None)
@@ -204,13 +271,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", length)
         self.end_headers()
         if not bodiless:
+            self.owner.received(len(answer.body[:body_bytes]))
             self.wfile.write(answer.body[:body_bytes])
         if body_bytes is not None:
             self._hang_up()
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, *, reset: bool = False) -> None:
         self.wfile.flush()
         self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+        if reset:
+            # No time to linger: the kernel sends RST instead of FIN.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            self.connection.close()
+        else:
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = handle_request

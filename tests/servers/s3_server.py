@@ -31,10 +31,10 @@ class S3Server:
     def new_key(self) -> str:
         return f"{uuid.uuid4().hex}/snapshot"
 
-    def url(self, key: str, **options: object) -> str:
+    def url(self, key: str, *, bucket: str = BUCKET, **options: object) -> str:
         """The store address of an object, with options of the S3 store."""
         query = urlencode({"endpoint": self.endpoint, "region": REGION, **options})
-        return f"s3://{BUCKET}/{key}?{query}"
+        return f"s3://{bucket}/{key}?{query}"
 
     def client(self) -> Any:
         """A bare client, to look behind the store's back. The caller closes it."""
@@ -44,6 +44,20 @@ class S3Server:
             region_name=REGION,
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )
+
+    @property
+    def versioned_bucket(self) -> str:
+        return f"{BUCKET}-versioned"
+
+    def version_bucket(self) -> None:
+        """Make the bucket that keeps every version, if it is not there."""
+        client = self.client()
+        if self.versioned_bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
+            client.create_bucket(Bucket=self.versioned_bucket)
+        client.put_bucket_versioning(
+            Bucket=self.versioned_bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+        client.close()
 
     def make_bucket(self) -> None:
         client = self.client()

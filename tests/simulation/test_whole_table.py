@@ -12,7 +12,7 @@ from bequest.errors import Refused
 from bequest.model import Mutation
 from bequest.publisher import Publisher
 
-from .world import (
+from .small_world import (
     Bucket,
     Clock,
     Database,

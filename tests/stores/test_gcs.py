@@ -431,3 +431,19 @@ def test_a_body_that_is_too_short_is_not_published(store: GcsStore) -> None:
         assert store.head() is None
     with pytest.raises(SnapshotMissing), store.read():
         pass
+
+
+def test_a_proxy_of_the_stores_own_is_used(proxy: FaultProxy, key: str) -> None:
+    through = f"http://127.0.0.1:{proxy.port}"
+    store = open_store(f"gs://{BUCKET}/{key}?endpoint=http://gcs.invalid&proxy={through}")
+    proxy.plan(lambda _: True, REFUSE, times=9)
+    with pytest.raises(Unreachable):
+        store.head()
+    store.close()
+    assert proxy.requests[0].path.startswith("http://gcs.invalid/storage/v1/")
+
+
+def test_an_authority_of_the_stores_own_is_used(key: str) -> None:
+    store = open_store(f"gs://{BUCKET}/{key}?endpoint=http://127.0.0.1:1&ca_bundle=/acme.pem")
+    assert store._client._http.verify == "/acme.pem"
+    store.close()

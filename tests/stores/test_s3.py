@@ -21,8 +21,9 @@ from bequest.errors import (
 )
 from bequest.model import Mark, Stat
 from bequest.testing.objects import Sample, sample, whole
+from bequest_adapters.stores.ranged import RANGE_BYTES
 from bequest_adapters.stores.retrying import retrying
-from bequest_adapters.stores.s3 import PARALLEL_PARTS, Limits, S3Store, open_store
+from bequest_adapters.stores.s3 import NO_VERSION, PARALLEL_PARTS, Limits, S3Store, open_store
 from bequest_adapters.stores.s3_client import S3Settings
 from tests.servers.proxy import (
     LOSE_ANSWER,
@@ -76,7 +77,8 @@ def _is(method: str, fragment: str = "") -> Match:
 
 
 def _puts(request: Request) -> bool:
-    return request.method == "PUT" and "uploadId" not in request.path
+    challenge = request.headers.get("if-match") == NO_VERSION
+    return request.method == "PUT" and "uploadId" not in request.path and not challenge
 
 
 def _completes(request: Request) -> bool:
@@ -113,9 +115,14 @@ def test_one_row_into_64_mib_sends_under_16_kib(seaweedfs: S3Server) -> None:
         store.close()
 
 
-def test_a_small_object_is_published_in_one_request(store: S3Store, proxy: FaultProxy) -> None:
+def test_a_small_object_is_published_in_one_request_and_created_in_two(
+    store: S3Store, proxy: FaultProxy
+) -> None:
     base, stat = _publish(store)
-    assert [request.method for request in proxy.requests] == ["PUT"]
+    challenge, create = proxy.requests
+    assert challenge.headers["if-match"] == NO_VERSION
+    assert challenge.headers["content-length"] == "0"
+    assert create.headers["if-none-match"] == "*"
     proxy.clear()
     frame, mark, _ = base.next_frame()
     store.append(frame, onto=stat, mark=mark)
@@ -317,9 +324,44 @@ def test_a_broken_download_goes_on_where_it_broke(store: S3Store, proxy: FaultPr
     with store.read() as stream:
         assert whole(stream).chain == base.chain
     ranges = [request.headers.get("range") for request in proxy.struck]
-    assert ranges[0] is None
-    assert ranges[1] == ranges[2]
-    assert ranges[1] is not None
+    assert len(set(ranges)) == 2
+    assert None not in ranges
+    assert all("if-match" in request.headers for request in proxy.struck[1:])
+
+
+def test_a_download_comes_in_ranges_of_one_version_a_few_at_once(
+    store: S3Store, proxy: FaultProxy
+) -> None:
+    base, stat = _publish(store, 2 * RANGE_BYTES + MIB)
+    proxy.clear()
+    with store.read() as stream:
+        assert whole(stream).chain == base.chain
+    first, *others = [request.headers for request in proxy.requests]
+    assert first["range"] == f"bytes=0-{RANGE_BYTES - 1}"
+    assert [request["if-match"] for request in others] == [stat.version] * 2
+
+
+def test_a_small_object_is_read_in_one_request_and_an_unchanged_one_not_at_all(
+    store: S3Store, proxy: FaultProxy
+) -> None:
+    base, stat = _publish(store)
+    proxy.clear()
+    with store.read_newer("") as found:
+        assert found is not None
+        assert found[0] == stat
+        assert whole(found[1]).chain == base.chain
+    assert [request.method for request in proxy.requests] == ["GET"]
+    proxy.clear()
+    with store.read_newer(stat.version) as found:
+        assert found is None
+    assert len(proxy.requests) == 1
+    assert proxy.received_bytes == 0
+    frame, mark, chain = base.next_frame()
+    store.append(frame, onto=stat, mark=mark)
+    with store.read_newer(stat.version) as found:
+        assert found is not None
+        assert found[0].mark == mark
+        assert whole(found[1]).chain == chain
 
 
 def test_a_broken_download_never_goes_on_with_another_version(
@@ -369,7 +411,7 @@ def test_every_refusal_of_a_write_has_its_kind(
     with pytest.raises(BequestError) as caught:
         _publish(store)
     assert type(caught.value) is expected
-    assert len(proxy.requests) == 1, "one attempt per call"
+    assert len(list(filter(_puts, proxy.requests))) == 1, "one attempt per call"
 
 
 def test_throttling_says_how_long_to_wait(store: S3Store, proxy: FaultProxy) -> None:

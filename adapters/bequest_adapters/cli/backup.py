@@ -9,8 +9,10 @@ import click
 from .options import (
     config_option,
     database_option,
+    files_options,
     json_option,
     overwrite_option,
+    recorded,
     selection,
     selection_options,
     settings,
@@ -31,6 +33,7 @@ ACTIONS = {
 @database_option()
 @store_option()
 @selection_options
+@files_options
 @click.option(
     "--rewrite", is_flag=True, help="Write a new base even if appending the changes would do."
 )
@@ -44,6 +47,9 @@ def command(
     store: str,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    files: tuple[str, ...],
+    files_ignore: tuple[str, ...],
+    files_limit: int | None,
     rewrite: bool,
     overwrite: bool,
     as_json: bool,
@@ -65,6 +71,7 @@ def command(
             database,
             store,
             **selection(include, exclude),
+            **recorded(files, files_ignore, files_limit),
             overwrite=overwrite,
             rewrite=rewrite,
             limits=settings(context).limits,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import config_option, json_option, store_argument
+from .options import config_option, json_option, store_argument, version_option
 from .output import number, print_facts, print_json, print_not_covered, print_table, size
 
 PLURALS = {"index": "indexes"}
@@ -14,9 +14,10 @@ PLURALS = {"index": "indexes"}
 
 @click.command("inspect")
 @store_argument
+@version_option
 @json_option
 @config_option
-def command(store: str, as_json: bool) -> None:
+def command(store: str, version: str | None, as_json: bool) -> None:
     """Show what the object at STORE holds: its tables, its tail, when it was written and by what.
 
     \b
@@ -25,7 +26,7 @@ def command(store: str, as_json: bool) -> None:
     """
     import bequest
 
-    report = dict(bequest.inspect(store))
+    report = dict(bequest.inspect(store, version=version))
     if as_json:
         print_json(report)
     else:
@@ -49,6 +50,7 @@ def _print(report: dict[str, Any]) -> None:
             if report["unfinished_bytes"]
             else None,
             "database": " ".join(filter(None, (report["dialect"], report["server"]))),
+            "files": number(report["files"], "file") if report["files"] else None,
             "revisions": ", ".join(report["revisions"]) or None,
             "written by": f"{report['written_by']}, format {report['format']}",
             "also holds": ", ".join(

@@ -12,7 +12,10 @@ from typing import Any, Final, TypeVar, cast
 import click
 from click.core import ParameterSource
 
+from bequest.errors import UsageError
 from bequest_adapters import config
+
+from . import accounts
 
 SETTINGS: Final = "bequest.settings"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,12 +62,47 @@ def _expanded(_: click.Context, __: click.Parameter, value: Any) -> Any:
     return None if value is None else config.expand(value)
 
 
-def _database(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def checked_database(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Expand a database's URL. Raises `UsageError` for a password that others can read."""
     if value is None:
         return None
     if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
         config.check_database_argument(value)
     return config.expand_database(value)
+
+
+def named_store(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """The store as an address, or as an account names it by its parts. Raises `UsageError`.
+
+    An address on the command line or in a variable wins over parts in the file.
+    """
+    if value is not None and accounts.given(context):
+        raise UsageError(
+            "A store is given twice, by its address and by its parts. Nothing was done. Give one."
+        )
+    source = context.get_parameter_source(parameter.name or "")
+    from_file = source in (ParameterSource.DEFAULT_MAP, ParameterSource.DEFAULT)
+    if value is None or from_file:
+        chosen = settings(context)
+        if value is not None and any(part in chosen.options for part in accounts.PARTS):
+            raise UsageError(
+                "The configuration gives the store twice, by its address and by its parts. "
+                "Nothing was done. Remove one of them."
+            )
+        found = accounts.store_of(context, chosen)
+        if found is not None:
+            return found
+    url = checked_store(context, parameter, value)
+    return None if url is None else accounts.with_keys(context, url)
+
+
+def _needed_store(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    found = named_store(context, parameter, value)
+    if found is None:
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return found
 
 
 def checked_store(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -105,7 +143,7 @@ def database_option(
         metavar="URL",
         required=required,
         envvar="BEQUEST_DATABASE",
-        callback=_database,
+        callback=checked_database,
         help=f"{text} An SQLAlchemy URL such as sqlite:////var/lib/ctl/ctl.db (four slashes for an "
         "absolute path). A URL with a password belongs into the variable.  "
         "[variable: BEQUEST_DATABASE]",
@@ -117,16 +155,24 @@ def store_option(*, required: bool = True) -> Callable[[F], F]:
     return click.option(
         "--store",
         metavar="URL",
-        required=required,
         envvar="BEQUEST_STORE",
-        callback=checked_store,
+        callback=_needed_store if required else named_store,
         help="Where the object lives: s3://bucket/name, file:///path/name or a plain path.  "
         "[variable: BEQUEST_STORE]",
     )
 
 
 store_argument = click.argument(
-    "store", metavar="STORE", required=True, envvar="BEQUEST_STORE", callback=checked_store
+    "store", metavar="STORE", required=False, envvar="BEQUEST_STORE", callback=_needed_store
+)
+
+
+version_option = click.option(
+    "--version",
+    metavar="ID",
+    callback=_expanded,
+    help="Take this version of the object instead of the present one; `bequest history` lists "
+    "them.",
 )
 
 
@@ -151,6 +197,59 @@ def selection_options(function: F) -> F:
         "[variable: BEQUEST_INCLUDE]",
     )
     return include(exclude(function))
+
+
+def files_options(function: F) -> F:
+    """``--files DIR``, ``--files-ignore GLOB`` and ``--files-limit BYTES``."""
+    folders = click.option(
+        "--files",
+        metavar="DIR",
+        multiple=True,
+        envvar="BEQUEST_FILES",
+        callback=_expanded,
+        help="Record this folder's files, too, with the tables. DIR or NAME=DIR; repeatable.  "
+        "[variable: BEQUEST_FILES]",
+    )
+    ignore = click.option(
+        "--files-ignore",
+        metavar="GLOB",
+        multiple=True,
+        envvar="BEQUEST_FILES_IGNORE",
+        callback=_expanded,
+        help="Leave out files whose name matches, instead of those that editors leave behind. "
+        "Repeatable.  [variable: BEQUEST_FILES_IGNORE]",
+    )
+    limit = click.option(
+        "--files-limit",
+        metavar="BYTES",
+        type=click.IntRange(min=0),
+        envvar="BEQUEST_FILES_LIMIT",
+        help="Do not record a larger file, but name it; 64 MiB by default.  "
+        "[variable: BEQUEST_FILES_LIMIT]",
+    )
+    return folders(ignore(limit(function)))
+
+
+def recorded(
+    files: tuple[str, ...], files_ignore: tuple[str, ...], files_limit: int | None
+) -> dict[str, Any]:
+    """The keyword arguments that the three options mean."""
+    return {"files": files, "files_ignore": files_ignore or None, "files_limit": files_limit}
+
+
+def placing_options(function: F) -> F:
+    """``--files-to DIR`` and ``--files-in-place``."""
+    to = click.option(
+        "--files-to",
+        metavar="DIR",
+        help="Write the recorded files below DIR, each recorded folder under its name.",
+    )
+    in_place = click.option(
+        "--files-in-place",
+        is_flag=True,
+        help="Write the recorded files to where they were recorded.",
+    )
+    return to(in_place(function))
 
 
 overwrite_option = click.option(

@@ -2,72 +2,182 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from .options import config_option, database_option, json_option, store_argument
-from .output import number, print_facts, print_json, print_not_covered, seconds
+from .accounts import account_options
+from .options import (
+    config_option,
+    database_option,
+    json_option,
+    placing_options,
+    store_argument,
+    version_option,
+)
+from .output import number, print_facts, print_json, print_not_covered, print_table, seconds, size
 from .progress import progress
+
+if TYPE_CHECKING:
+    from bequest import PreflightReport, RestoreReport
 
 
 @click.command("restore")
 @store_argument
 @database_option(text="The new controller's database.")
 @click.option(
+    "--at",
+    metavar="SERIAL|TIME",
+    help="An earlier state, as far back as the object's tail goes: a serial, or a time with its "
+    "zone such as 2026-11-22T10:15:00+01:00 (the last publish at or before it).",
+)
+@click.option(
+    "--table",
+    "tables",
+    metavar="GLOB",
+    multiple=True,
+    help="Only tables whose name matches, and those they refer to. Repeatable. Adopts nothing.",
+)
+@click.option(
+    "--exclude",
+    "without",  # not the capture's own setting of that name
+    metavar="GLOB",
+    multiple=True,
+    help="Not the tables whose name matches, unless a chosen one refers to them. Repeatable. "
+    "Adopts nothing.",
+)
+@click.option(
     "--force",
     is_flag=True,
     help="Replace a database that holds data. What it held is kept in a file beside it.",
 )
-@click.option("--dry-run", is_flag=True, help="Check that it would work, and change nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say everything that would be in the way, and change nothing. The exit code is that of "
+    "the restore.",
+)
 @click.option(
     "--no-adopt",
     is_flag=True,
     help="Make a copy only: the object's controller stays the one that may publish.",
 )
+@click.option(
+    "--alembic",
+    metavar="FILE",
+    help="The new controller's alembic.ini: its migrations make the schema of the object's "
+    "revision, then lead it and the rows to the newest. Without, the recorded schema is made.",
+)
+@click.option("--if-empty", is_flag=True, help="Do nothing when the database holds data already.")
+@click.option("--if-exists", is_flag=True, help="Do nothing when there is no object yet.")
+@version_option
+@placing_options
+@account_options
 @json_option
 @config_option
 def command(
-    store: str, database: str, force: bool, dry_run: bool, no_adopt: bool, as_json: bool
+    store: str,
+    database: str,
+    at: str | None,
+    tables: tuple[str, ...],
+    without: tuple[str, ...],
+    no_adopt: bool,
+    dry_run: bool,
+    as_json: bool,
+    **flags: Any,
 ) -> None:
     """Make a database from the object at STORE: exactly its state, or no change at all.
 
-    The object is checked before the first row is written, and the rows are read back and compared
-    before success is announced. The new database then carries the history on: the controller that
-    published before is refused at its next publish. For an exercise or a copy use --no-adopt.
+    Everything that could keep it from working is looked at first, and told at once. The rows are
+    read back and compared before success is announced. The new database then carries the history
+    on: the controller that published before is refused at its next publish. For an exercise or a
+    copy use --no-adopt.
 
     \b
     Examples:
       bequest restore s3://acme-ha/ctl.bequest --database sqlite:////var/lib/ctl/ctl.db --dry-run
       bequest restore s3://acme-ha/ctl.bequest --database sqlite:////var/lib/ctl/ctl.db
+      bequest restore s3://acme-ha/ctl.bequest --database sqlite:////var/lib/ctl/ctl.db \\
+          --if-empty --if-exists
     """
     import bequest
 
+    chosen: dict[str, Any] = {
+        "at": at,
+        "tables": tables or None,
+        "exclude": without or None,
+        "adopt": False if no_adopt else None,
+        **flags,
+    }
+    if dry_run:
+        _answer_preflight(bequest.preflight(store, database, **chosen), as_json)
+        return
     with progress(quiet=as_json) as listener:
-        report = bequest.restore(
-            store, database, force=force, dry_run=dry_run, adopt=not no_adopt, progress=listener
-        )
+        report = bequest.restore(store, database, progress=listener, **chosen)
     if as_json:
         print_json(dict(report))
-        return
-    if report.dry_run:
+    else:
+        _print(report)
+
+
+def _answer_preflight(report: PreflightReport, as_json: bool) -> None:
+    if as_json:
+        print_json(dict(report))
+    elif report.skipped:
+        click.echo(f"Nothing would be done: {report.skipped}.")
+    else:
+        print_table(
+            ("", "check", "finding"),
+            [(check["level"], check["name"], check["text"]) for check in report.checks],
+        )
+    if report.fault is not None:
+        raise report.fault
+    if not as_json and not report.skipped:
         click.echo("The restore would work. Nothing was changed.")
-    tables = number(report.tables, "table")
+        print_facts(
+            {
+                "would restore": number(report.tables, "table"),
+                "would need": f"{size(report.needed_bytes)}, {seconds(report.estimated_s)}",
+                "serial": report.serial,
+                "state of": report.at,
+            }
+        )
+
+
+def _print(report: RestoreReport) -> None:
+    if report.skipped:
+        click.echo(f"Nothing was done: {report.skipped}.")
+        return
     print_facts(
         {
-            "restored": None if report.dry_run else f"{number(report.rows, 'row')} in {tables}",
-            "would restore": tables if report.dry_run else None,
+            "restored": f"{number(report.rows, 'row')} in {number(report.tables, 'table')}",
+            "state of": report.at,
             "verified": "every row, by digest" if report.verified else None,
-            "adopted": _adopted(report.adopted, report.dry_run),
+            "adopted": "yes: this database publishes from now on"
+            if report.adopted
+            else "no: this is a copy",
             "serial": report.serial,
             "epoch": report.epoch,
             "lineage": report.lineage,
             "kept": report.kept,
+            "files": _files(report.files, report.files_in),
             "took": seconds(report.duration_s),
         }
     )
+    for name, why in report.added:
+        click.echo(f"added: {name} ({why})")
+    for name, why in report.left_out:
+        click.echo(f"left out: {name} ({why})")
+    for name, why in report.converted:
+        click.echo(f"converted: {name} ({why})")
     print_not_covered(report.not_covered)
 
 
-def _adopted(adopted: bool, dry_run: bool) -> str | None:
-    if dry_run:
+def _files(count: int, places: tuple[str, ...]) -> str | None:
+    if places:
+        return f"{number(count, 'file')} written to {', '.join(places)}"
+    if not count:
         return None
-    return "yes: this database publishes from now on" if adopted else "no: this is a copy"
+    return (
+        f"{number(count, 'file')} recorded, not written: `bequest files STORE` puts them in place"
+    )

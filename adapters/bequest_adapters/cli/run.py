@@ -18,8 +18,10 @@ from .options import (
     ExpandedChoice,
     config_option,
     database_option,
+    files_options,
     json_option,
     overwrite_option,
+    recorded,
     selection,
     selection_options,
     settings,
@@ -56,7 +58,14 @@ STOP_SECONDS: Final = 10.0
     metavar="NAME",
     help="The time zone of --schedule, such as Europe/Amsterdam. The machine's own by default.",
 )
+@text_option(
+    "drill-schedule",
+    metavar="CRON",
+    help="When to restore the stored object into a throw-away database and verify it. Never by "
+    "default.",
+)
 @selection_options
+@files_options
 @overwrite_option
 @click.option(
     "--stop-timeout",
@@ -78,8 +87,12 @@ def command(
     mode: Any,
     schedule: str,
     timezone: str | None,
+    drill_schedule: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    files: tuple[str, ...],
+    files_ignore: tuple[str, ...],
+    files_limit: int | None,
     overwrite: bool,
     stop_timeout: float,
     as_json: bool,
@@ -110,14 +123,16 @@ def command(
         mode=mode,
         schedule=schedule,
         timezone=timezone,
+        drill_schedule=drill_schedule,
         **selection(include, exclude),
+        **recorded(files, files_ignore, files_limit),
         overwrite=overwrite,
         on_event=ended.hear,
         limits=settings(context).limits,
     )
     logging.getLogger("bequest").addHandler(logging.NullHandler())
-    ended.say("started", {"database": name, "store": store, "mode": mode})
-    with _told_to_stop(ended.set):
+    ended.say("started", {"database": name, "store": getattr(store, "name", store), "mode": mode})
+    with told_to_stop(ended.set):
         backup.start()
         ended.wait()
         stored = backup.stop(stop_timeout)
@@ -174,6 +189,11 @@ def _line(name: str, facts: dict[str, Any]) -> str:
             f"{facts['action']}, serial {facts['serial']}, {size(facts['bytes_sent'])} sent, "
             f"object {size(facts['bytes'])}, {seconds(facts['duration_s'])}"
         )
+    if name == "drilled":
+        return (
+            f"serial {facts['serial']}: {facts['rows']} rows restored and verified in "
+            f"{seconds(facts['duration_s'])}"
+        )
     if name == "stopped":
         return "everything is stored" if facts.get("stored") else "not everything is stored"
     if "error" in facts:
@@ -184,7 +204,7 @@ def _line(name: str, facts: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _told_to_stop(stop: Callable[[], None]) -> Generator[None]:
+def told_to_stop(stop: Callable[[], None]) -> Generator[None]:
     """SIGTERM and SIGINT call ``stop``; a second one does not wait for the last publish."""
 
     def first(_: int, __: FrameType | None) -> None:

@@ -15,6 +15,7 @@ STATES = {
     "failing": "failing: the last attempt failed; it is tried again",
     "superseded": "superseded: another controller has inherited the backup; this one must not "
     "publish any more",
+    "following": "following: a warm copy, read-only until `bequest promote`",
     "refused": "refused: the object is not this database's to overwrite",
 }
 
@@ -62,10 +63,20 @@ def _print(report: dict[str, Any]) -> None:
             "not stored": waiting,
             "last publish": report["last_success"] or "never",
             "last error": report["last_error"],
+            "last drill": _drill(report["last_drill"]),
             "mode": report["mode"] or None,
             "object": report["store"] or None,
             "serial": report["serial"],
             "epoch": report["epoch"],
             "lineage": report["lineage"] or None,
+            "files": number(report["files"], "file") if report["files"] else None,
         }
     )
+
+
+def _drill(facts: dict[str, Any] | None) -> str | None:
+    if facts is None:
+        return None
+    if not facts["ok"]:
+        return f"{facts['at']} FAILED: {facts['error']}"
+    return f"{facts['at']} serial {facts['serial']} restored in {seconds(facts['duration_s'])}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .options import config_option, database_option, json_option, store_argument
+from .options import config_option, database_option, json_option, store_argument, version_option
 from .output import number, print_facts, print_json, print_not_covered, print_table
 from .progress import progress
 
@@ -19,9 +19,10 @@ DIGEST_CHARACTERS: Final = 16
 @click.command("verify")
 @store_argument
 @database_option(required=False, text="Also compare this database with the object.")
+@version_option
 @json_option
 @config_option
-def command(store: str, database: str | None, as_json: bool) -> None:
+def command(store: str, database: str | None, version: str | None, as_json: bool) -> None:
     """Check that the object at STORE is whole; with --database also that the database equals it.
 
     Reads all of the object and checks every frame. With a database every table is compared by its
@@ -36,7 +37,7 @@ def command(store: str, database: str | None, as_json: bool) -> None:
     import bequest
 
     with progress(quiet=as_json) as listener:
-        report = bequest.verify(store, database, progress=listener)
+        report = bequest.verify(store, database, version=version, progress=listener)
     if as_json:
         print_json(dict(report))
     else:

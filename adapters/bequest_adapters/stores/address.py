@@ -34,6 +34,16 @@ class Address:
             )
         return int(text)
 
+    def flag(self, option: str) -> bool:
+        """The option as true or false; false when it is not given. Raises `UsageError`."""
+        text = self.options.get(option, "false")
+        if text not in ("true", "false"):
+            raise UsageError(
+                f"The store's option {option} must be true or false. No backup can be made or "
+                "read until it is; correct the address."
+            )
+        return text == "true"
+
 
 def parse(url: str, known: Collection[str]) -> Address:
     """Take ``url`` apart. Raises `UsageError` for credentials in it and for unknown options."""

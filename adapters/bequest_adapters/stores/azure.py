@@ -24,21 +24,26 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import SnapshotMissing, UsageError
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
+from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import parse
-from .azure_client import AzureSettings, Client, connect, settings
+from .azure_client import AzureSettings, Client, connect, connect_container, settings
 from .azure_errors import calling, sdk
+from .azure_survey import survey
 from .bodies import Chained, Floored, Readable, parts, preamble_of
+from .findings import Finding, Scratch
+from .keys import Keys
 from .marks import from_metadata, to_metadata
+from .past import PastStore
 from .ranged import ranged
 
 BLOCK_BYTES: Final = 8 * 1024 * 1024
@@ -47,10 +52,13 @@ SMALL_BLOCK_BYTES: Final = 64 * 1024
 MOST_SMALL_BLOCKS: Final = 256
 BLOCK_NAME_CHARACTERS: Final = 12
 
+_SNAPSHOT: Final = "snapshot:"
+_PRESENT: Final = "present"
+
 OPTIONS: Final = frozenset({"account", "endpoint", "ca_bundle", "proxy", "block_size"})
 
 
-def open_store(url: str) -> AzureStore:
+def open_store(url: str, keys: Keys | None = None) -> AzureStore:
     """The store at ``az://container/blob?account=NAME``. Raises `UsageError`. Sends nothing yet.
 
     ``azure://`` and ``abs://`` mean the same.
@@ -63,7 +71,7 @@ def open_store(url: str) -> AzureStore:
             "as in az://container/folder/name?account=NAME."
         )
     block_bytes = address.integer("block_size", BLOCK_BYTES, least=PREAMBLE_BYTES)
-    return AzureStore(address.host, blob, settings(address), block_bytes=block_bytes)
+    return AzureStore(address.host, blob, settings(address, keys=keys), block_bytes=block_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +101,14 @@ class AzureStore:
         *,
         block_bytes: int = BLOCK_BYTES,
         sleep: Callable[[float], None] = time.sleep,
+        which: Mapping[str, str | None] | None = None,
     ) -> None:
         self._container = container
         self._blob = blob
         self._settings = settings
         self._block_bytes = block_bytes
         self._sleep = sleep
+        self._which = which or {}
         self._lazy_client: Client | None = None
         self._client_lock = threading.Lock()
         self._known: _Known | None = None
@@ -120,6 +130,29 @@ class AzureStore:
     def read(self) -> Generator[BinaryIO, None, None]:
         with self._from(self._stat(), 0, writing=False) as stream:
             yield stream
+
+    @contextmanager
+    def read_newer(self, version: str) -> Generator[tuple[Stat, BinaryIO] | None, None, None]:
+        stat = self._stat()
+        if stat.version == version:
+            yield None
+            return
+        with self._from(stat, 0, writing=False) as stream:
+            yield stat, stream
+
+    def history(self, limit: int) -> Sequence[Version]:
+        with connect_container(self._settings, self._container) as client, calling(self.name):
+            listed = client.list_blobs(self._blob, include=["metadata", "snapshots", "versions"])
+            found = [_version(entry) for entry in listed if entry.name == self._blob]
+        found.sort(key=_age, reverse=True)
+        return found[:limit]
+
+    def at(self, version: str) -> Store:
+        kind, name = _version_parts(version)
+        past = AzureStore(
+            self._container, self._blob, self._settings, sleep=self._sleep, which={kind: name}
+        )
+        return PastStore(f"{self.name} (version {version})", past.head, past.read, past.close)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         blocks = self._blocks(onto)
@@ -149,8 +182,25 @@ class AzureStore:
     def _client(self) -> Client:
         with self._client_lock:
             if self._lazy_client is None:
-                self._lazy_client = connect(self._settings, self._container, self._blob)
+                self._lazy_client = connect(
+                    self._settings, self._container, self._blob, self._which
+                )
             return self._lazy_client
+
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        blob = f"{self._blob}{suffix}"
+        store = AzureStore(self._container, blob, self._settings)
+        return Scratch(store, SMALL_BLOCK_BYTES, store.remove)
+
+    def remove(self) -> None:
+        """Delete the blob and its snapshots. For scratch objects only. Raises `AccessError`."""
+        with calling(self.name):
+            self._client.delete_blob(delete_snapshots="include")
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        return survey(self._client, self._settings, self._container, self._blob + suffix, self.name)
 
     # Reading
 
@@ -227,3 +277,27 @@ def _condition(onto: Stat | None) -> dict[str, Any]:
     if onto is None:
         return {"match_condition": conditions.IfMissing}
     return {"etag": onto.version, "match_condition": conditions.IfNotModified}
+
+
+def _version(entry: Any) -> Version:
+    """A blob of a listing: the present one, a version, or a snapshot that somebody took."""
+    mark = from_metadata(entry.metadata)
+    written = entry.last_modified.timestamp()
+    if entry.snapshot:
+        return Version(f"{_SNAPSHOT}{entry.snapshot}", written, entry.size, mark, False)
+    current = entry.is_current_version is not False
+    # An account without versioning has no word for the present state.
+    return Version(entry.version_id or _PRESENT, written, entry.size, mark, current)
+
+
+def _age(version: Version) -> tuple[bool, str]:
+    # The names are times to a fraction of a second; when it was written comes in whole ones.
+    return version.current, version.id.removeprefix(_SNAPSHOT)
+
+
+def _version_parts(version: str) -> tuple[str, str | None]:
+    if version == _PRESENT:
+        return "version_id", None
+    if version.startswith(_SNAPSHOT):
+        return "snapshot", version.removeprefix(_SNAPSHOT)
+    return "version_id", version

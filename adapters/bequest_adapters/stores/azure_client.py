@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from bequest.errors import UsageError
 
 from .address import Address
 from .azure_errors import sdk
+from .keys import Keys
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 READ_TIMEOUT_SECONDS: Final = 30
@@ -34,12 +35,26 @@ class AzureSettings:
     sas_token: str = field(default="", repr=False)
 
 
-def settings(address: Address, environment: Mapping[str, str] = os.environ) -> AzureSettings:
+def settings(
+    address: Address,
+    environment: Mapping[str, str] = os.environ,
+    keys: Keys | None = None,
+) -> AzureSettings:
     """The settings an address asks for, with the environment's secrets. Raises `UsageError`.
 
     ``endpoint`` and ``account`` win over ``AZURE_STORAGE_CONNECTION_STRING``, and that wins over
     ``AZURE_STORAGE_ACCOUNT``: what the operator wrote down decides where the backup goes.
     """
+    if keys is not None:
+        if not (keys.account_key or keys.sas_token):
+            raise UsageError(
+                "The keys that were given are not those of Azure: account_key or sas_token. "
+                "Nothing was done. Correct the keys or the cloud type."
+            )
+        environment = {
+            "AZURE_STORAGE_KEY": keys.account_key,
+            "AZURE_STORAGE_SAS_TOKEN": keys.sas_token,
+        }
     endpoint = address.options.get("endpoint", "").rstrip("/")
     account = address.options.get("account", "") or (_account_in(endpoint) if endpoint else "")
     connection_string = environment.get("AZURE_STORAGE_CONNECTION_STRING", "")
@@ -63,13 +78,36 @@ def settings(address: Address, environment: Mapping[str, str] = os.environ) -> A
     )
 
 
-def connect(settings: AzureSettings, container: str, blob: str) -> Client:
-    """A client for one blob. Sends nothing. Raises `UsageError` without the extra."""
-    blobs = sdk("azure.storage.blob")
+def connect(
+    settings: AzureSettings,
+    container: str,
+    blob: str,
+    which: Mapping[str, str | None] | None = None,
+    *,
+    anonymous: bool = False,
+) -> Client:
+    """A client for one blob, or ``which`` version or snapshot of it. Sends nothing.
+
+    Raises `UsageError` without the extra.
+    """
+    place = {"container_name": container, "blob_name": blob, **(which or {})}
+    if anonymous:
+        settings = replace(settings, endpoint=_endpoint(settings), connection_string="")
+    return _connect("BlobClient", settings, place, anonymous=anonymous)
+
+
+def connect_container(settings: AzureSettings, container: str) -> Client:
+    """A client for a container, as a context. Sends nothing."""
+    return _connect("ContainerClient", settings, {"container_name": container})
+
+
+def _connect(
+    kind: str, settings: AzureSettings, place: Mapping[str, str | None], *, anonymous: bool = False
+) -> Client:
+    client = getattr(sdk("azure.storage.blob"), kind)
     _hush()
     options = {
-        "container_name": container,
-        "blob_name": blob,
+        **place,
         "retry_total": 0,
         "connection_timeout": CONNECT_TIMEOUT_SECONDS,
         "read_timeout": READ_TIMEOUT_SECONDS,
@@ -78,9 +116,9 @@ def connect(settings: AzureSettings, container: str, blob: str) -> Client:
     }
     try:
         if settings.connection_string:
-            return blobs.BlobClient.from_connection_string(settings.connection_string, **options)
-        url = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
-        return blobs.BlobClient(url, credential=_credential(settings), **options)
+            return client.from_connection_string(settings.connection_string, **options)
+        credential = None if anonymous else _credential(settings)
+        return client(_endpoint(settings), credential=credential, **options)
     except ValueError as error:
         # Its text may repeat a part of the connection string.
         raise UsageError(
@@ -88,6 +126,15 @@ def connect(settings: AzureSettings, container: str, blob: str) -> Client:
             "be published or read until the address, AZURE_STORAGE_CONNECTION_STRING or "
             "AZURE_STORAGE_KEY is corrected."
         ) from error
+
+
+def _endpoint(settings: AzureSettings) -> str:
+    """Where the account answers, also when only a connection string says so."""
+    if settings.endpoint:
+        return settings.endpoint
+    named = _in_connection_string(settings.connection_string).get("blobendpoint", "")
+    account = settings.account or _account_of(settings.connection_string)
+    return named.partition("?")[0] or f"https://{account}.blob.core.windows.net"
 
 
 def _credential(settings: AzureSettings) -> object:
@@ -117,10 +164,14 @@ def _account_in(endpoint: str) -> str:
 
 
 def _account_of(connection_string: str) -> str:
-    pairs = (pair.partition("=") for pair in connection_string.split(";"))
-    found = {name.strip().lower(): value for name, _, value in pairs}
+    found = _in_connection_string(connection_string)
     endpoint = found.get("blobendpoint", "").partition("?")[0].rstrip("/")
     return found.get("accountname", "") or (_account_in(endpoint) if endpoint else "")
+
+
+def _in_connection_string(connection_string: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in connection_string.split(";"))
+    return {name.strip().lower(): value for name, _, value in pairs}
 
 
 def _hush() -> None:

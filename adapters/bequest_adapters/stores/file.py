@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -35,19 +35,23 @@ from bequest.errors import (
     Unreachable,
     UsageError,
 )
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
+from bequest.ports import Store
 from bequest.snapshot.extent import extent
 from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
 
 from .address import parse
 from .answers import conflict
 from .disk import Disk
+from .findings import Finding, Scratch, ok, versions_kept, warning
+from .past import PastStore
 from .pinned import Pin, last_digest, look, pinned_stream
 
 LOCK_TIMEOUT_SECONDS: Final = 10.0
 LOCK_POLL_SECONDS: Final = 0.01
 COPY_BYTES: Final = 1 << 20
 ENDS_BYTES: Final = 4096
+PRESENT: Final = "present"
 
 
 def open_store(url: str) -> FileStore:
@@ -101,13 +105,46 @@ class FileStore:
         with self._told("read"):
             file = self._open_to_read()
             if file is None:
-                raise SnapshotMissing(
-                    f"There is no file {self._path}: nothing can be restored from here. "
-                    "Check the path; a first publish creates the file."
-                )
+                raise self._missing()
             stream = pinned_stream(file, look(file))
         with stream:
             yield stream
+
+    @contextmanager
+    def read_newer(self, version: str) -> Generator[tuple[Stat, BinaryIO] | None, None, None]:
+        with self._told("looked at"):
+            file = self._open_to_read()
+            if file is None:
+                raise self._missing()
+            pin = look(file)
+            stream = pinned_stream(file, pin)
+            if _version(file, pin) == version:
+                stream.close()
+                yield None
+                return
+            stat = Stat(_version(file, pin), pin.end, _mark(stream))
+            stream.seek(0)
+        with stream:
+            yield stat, stream
+
+    def history(self, limit: int) -> Sequence[Version]:
+        with self._told("looked at"):
+            target = os.path.realpath(self._path)
+            paths = [*_kept(target), *([target] if os.path.exists(target) else [])]
+            return [_told_of(path, target) for path in paths[::-1][:limit]]
+
+    def at(self, version: str) -> Store:
+        target = os.path.realpath(self._path)
+        if version == PRESENT:
+            past = FileStore(target)
+        elif version.isascii() and version.isdecimal():
+            past = FileStore(f"{target}.{version}")
+        else:
+            raise UsageError(
+                "A version in a file store is a number, the serial of an object that was held "
+                "back. Nothing was done. Take one that `bequest history` lists."
+            )
+        return PastStore(f"{self.name} (version {version})", past.head, past.read, past.close)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         with self._told("written"), self._locked() as target:
@@ -143,8 +180,48 @@ class FileStore:
             finally:
                 os.close(file)
 
+    def check_writable(self) -> None:
+        """Raise `Denied` when this process may not change the object; writes nothing."""
+        target = os.path.realpath(self._path)
+        folder = os.path.dirname(target)
+        if os.access(folder, os.W_OK | os.X_OK) and os.access(target, os.W_OK):
+            return
+        raise Denied(
+            f"{self._path} can be read but not written by this user, so a restored controller "
+            "could not take it over or publish to it. Nothing was changed. Give this user write "
+            "permission for the file and its folder, or take a copy with --no-adopt."
+        )
+
     def close(self) -> None:
         self._known = None
+
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        store = FileStore(f"{self._path}{suffix}", disk=self._disk)
+        return Scratch(store, 0, store.remove)
+
+    def remove(self) -> None:
+        """Delete the file and its lock. For scratch objects only. Raises `AccessError`."""
+        with self._told("removed"):
+            for path in (self._path, f"{self._path}.lock"):
+                with suppress(FileNotFoundError):
+                    self._disk.unlink(path)
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        with self._told("looked at"):
+            mode = os.stat(f"{self._path}{suffix}").st_mode
+        if mode & 0o077:
+            text, remedy = "Other users of this machine may read new objects.", "Check the umask."
+            yield warning("public access", text, remedy)
+        else:
+            yield ok("public access", "Only this user may read new objects.")
+        if self._keep:
+            yield ok(
+                "versioning", f"The last {self._keep} objects that rewrites replaced are kept."
+            )
+        else:
+            yield versions_kept(False, "The folder", "Add ?keep=N to a file: address.")
 
     # Reading
 
@@ -283,6 +360,12 @@ class FileStore:
 
     # Telling what went wrong
 
+    def _missing(self) -> SnapshotMissing:
+        return SnapshotMissing(
+            f"There is no file {self._path}: nothing can be restored from here. "
+            "Check the path; a first publish creates the file."
+        )
+
     @contextmanager
     def _told(self, done: str) -> Generator[None, None, None]:
         try:
@@ -387,3 +470,14 @@ def _kept(target: str) -> list[str]:
     paths = [os.path.join(folder, entry) for entry in os.listdir(folder)]
     kept = [path for path in paths if pattern.fullmatch(os.path.basename(path))]
     return sorted(kept, key=lambda path: (os.stat(path).st_mtime_ns, path))
+
+
+def _told_of(path: str, target: str) -> Version:
+    file = os.open(path, os.O_RDONLY)
+    pin = look(file)
+    written = os.fstat(file).st_mtime
+    with pinned_stream(file, pin) as stream:
+        mark = _mark(stream)
+    current = path == target
+    name = PRESENT if current else path.rpartition(".")[2]
+    return Version(name, written, pin.end, mark, current)

@@ -24,22 +24,27 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import BequestError, Conflict, SnapshotMissing, UsageError
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
+from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import parse
 from .answers import conflict
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
+from .findings import Finding, Scratch
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
 from .gcs_errors import calling, no_bucket, sdk
+from .gcs_survey import survey
+from .keys import Keys
 from .marks import from_metadata, to_metadata
+from .past import PastStore
 from .ranged import ranged
 
 COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
@@ -47,12 +52,13 @@ COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Of a resumable upload; a multiple of 256 KiB."""
 LEFTOVER_AGE: Final = timedelta(hours=1)
+SCRATCH_THRESHOLD_BYTES: Final = 64 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 
-OPTIONS: Final = frozenset({"endpoint", "compose_threshold"})
+OPTIONS: Final = frozenset({"endpoint", "ca_bundle", "proxy", "compose_threshold"})
 
 
-def open_store(url: str) -> GcsStore:
+def open_store(url: str, keys: Keys | None = None) -> GcsStore:
     """The store at ``gs://bucket/object?option=value``. Raises `UsageError`. Sends nothing yet."""
     address = parse(url, OPTIONS)
     key = address.path.removeprefix("/")
@@ -62,7 +68,20 @@ def open_store(url: str) -> GcsStore:
             "as in gs://bucket/folder/name."
         )
     threshold_bytes = address.integer("compose_threshold", COMPOSE_THRESHOLD_BYTES, least=1)
-    return GcsStore(address.host, key, endpoint(address), threshold_bytes=threshold_bytes)
+    if keys is not None and not keys.google_file:
+        raise UsageError(
+            "The keys that were given are not those of Google, which is the JSON file of a service "
+            "account. Nothing was done. Correct the file or the cloud type."
+        )
+    return GcsStore(
+        address.host,
+        key,
+        endpoint(address),
+        threshold_bytes=threshold_bytes,
+        credentials_file=keys.google_file if keys is not None else "",
+        ca_bundle=address.options.get("ca_bundle", ""),
+        proxy=address.options.get("proxy", ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,9 @@ class GcsStore:
         endpoint: str = "",
         *,
         threshold_bytes: int = COMPOSE_THRESHOLD_BYTES,
+        credentials_file: str = "",
+        ca_bundle: str = "",
+        proxy: str = "",
         leftover_age: timedelta = LEFTOVER_AGE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -90,6 +112,8 @@ class GcsStore:
         self._key = key
         self._endpoint = endpoint
         self._threshold_bytes = threshold_bytes
+        self._credentials_file = credentials_file
+        self._ca_bundle, self._proxy = ca_bundle, proxy
         self._leftover_age = leftover_age
         self._sleep = sleep
         self._lazy_client: Client | None = None
@@ -112,6 +136,42 @@ class GcsStore:
     def read(self) -> Generator[BinaryIO, None, None]:
         with self._from(self._stat(), writing=False) as stream:
             yield stream
+
+    @contextmanager
+    def read_newer(self, version: str) -> Generator[tuple[Stat, BinaryIO] | None, None, None]:
+        stat = self._stat()
+        if stat.version == version:
+            yield None
+            return
+        with self._from(stat, writing=False) as stream:
+            yield stat, stream
+
+    def history(self, limit: int) -> Sequence[Version]:
+        with calling(self.name):
+            # True would be sent as "True", which an emulator need not know.
+            listed = self._listed(self._key, versions="true")
+            found = [blob for blob in listed if blob.name == self._key]
+        found.sort(key=lambda blob: int(blob.generation), reverse=True)
+        return [_version(blob) for blob in found[:limit]]
+
+    def at(self, version: str) -> Store:
+        if not (version.isascii() and version.isdecimal()):
+            raise UsageError(
+                "A version in Google Cloud Storage is a number, its generation. Nothing was done. "
+                "Take one that `bequest history` lists."
+            )
+        name = f"{self.name} (version {version})"
+
+        def stat() -> Stat:
+            return self._stat(int(version))
+
+        @contextmanager
+        def read() -> Generator[BinaryIO, None, None]:
+            with self._from(stat(), writing=False) as stream:
+                yield stream
+
+        # The connections are this store's own.
+        return PastStore(name, stat, read, lambda: None)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         size_bytes = onto.size_bytes + len(data)
@@ -141,18 +201,57 @@ class GcsStore:
     def _client(self) -> Client:
         with self._client_lock:
             if self._lazy_client is None:
-                self._lazy_client = connect(self._endpoint)
+                self._lazy_client = connect(
+                    self._endpoint,
+                    self._credentials_file,
+                    ca_bundle=self._ca_bundle,
+                    proxy=self._proxy,
+                )
             return self._lazy_client
 
     def _blob(self, key: str, **facts: Any) -> Any:
         return self._client.bucket(self._bucket_name).blob(key, **facts)
 
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        key = f"{self._key}{suffix}"
+        store = GcsStore(
+            self._bucket_name,
+            key,
+            self._endpoint,
+            threshold_bytes=SCRATCH_THRESHOLD_BYTES,
+            credentials_file=self._credentials_file,
+            ca_bundle=self._ca_bundle,
+            proxy=self._proxy,
+        )
+        return Scratch(store, SCRATCH_THRESHOLD_BYTES, store.remove)
+
+    def remove(self) -> None:
+        """Delete the object and its versions. For scratch objects only. Raises `AccessError`."""
+        with calling(self.name):
+            for blob in self._listed(self._key, versions="true"):
+                if blob.name == self._key:
+                    old = self._blob(self._key, generation=blob.generation)
+                    old.delete(timeout=TIMEOUT_SECONDS, retry=None)
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        return survey(
+            self._client,
+            self._bucket_name,
+            self._key + suffix,
+            self.name,
+            endpoint=self._endpoint,
+            ca_bundle=self._ca_bundle,
+            proxy=self._proxy,
+        )
+
     # Reading
 
-    def _stat(self) -> Stat:
+    def _stat(self, generation: int | None = None) -> Stat:
         try:
             with calling(self.name):
-                blob = self._blob(self._key)
+                blob = self._blob(self._key, generation=generation)
                 blob.reload(timeout=TIMEOUT_SECONDS, retry=None)
         except SnapshotMissing:
             self._seek_bucket()
@@ -203,13 +302,14 @@ class GcsStore:
             raise no_bucket(self.name) from error
         self._bucket_seen = True
 
-    def _listed(self, prefix: str, most: int | None = None) -> Any:
+    def _listed(self, prefix: str, most: int | None = None, **what: Any) -> Any:
         return self._client.list_blobs(
             self._bucket_name,
             prefix=prefix,
             max_results=most,
             timeout=TIMEOUT_SECONDS,
             retry=None,
+            **what,
         )
 
     def _generation(self, onto: Stat | None) -> int:
@@ -314,3 +414,9 @@ class GcsStore:
     def _written(self, blob: Any, mark: Mark, size_bytes: int, data: bytes | None) -> Stat:
         self._known = _Known(str(blob.generation), data)
         return Stat(str(blob.generation), size_bytes, mark)
+
+
+def _version(blob: Any) -> Version:
+    written = blob.time_created.timestamp()
+    mark = from_metadata(blob.metadata)
+    return Version(str(blob.generation), written, int(blob.size), mark, blob.time_deleted is None)

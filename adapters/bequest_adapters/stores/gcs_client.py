@@ -36,7 +36,9 @@ def endpoint(address: Address, environment: Mapping[str, str] = os.environ) -> s
     return found.rstrip("/")
 
 
-def connect(endpoint: str) -> Client:
+def connect(
+    endpoint: str, credentials_file: str = "", *, ca_bundle: str = "", proxy: str = ""
+) -> Client:
     """A client. May ask for credentials over the network, so call it inside `calling`.
 
     An endpoint without TLS is an emulator: no credential is ever sent there.
@@ -46,6 +48,16 @@ def connect(endpoint: str) -> Client:
     project = None
     if endpoint.startswith("http://"):
         credentials = sdk("google.auth.credentials").AnonymousCredentials()
+    elif credentials_file:
+        # Of the file only the kind is fixed that an operator is told to give.
+        accounts = sdk("google.oauth2.service_account").Credentials
+        try:
+            credentials = accounts.from_service_account_file(credentials_file, scopes=[_SCOPE])
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{credentials_file} is not the key of a Google service account. Nothing was done. "
+                "Give the JSON file that Google made for it."
+            ) from error
     else:
         credentials, project = sdk("google.auth").default(scopes=[_SCOPE])
     return storage.Client(
@@ -53,4 +65,16 @@ def connect(endpoint: str) -> Client:
         project=project or "unused",
         credentials=credentials,
         client_options={"api_endpoint": endpoint} if endpoint else None,
+        _http=_session(credentials, ca_bundle, proxy) if ca_bundle or proxy else None,
     )
+
+
+def _session(credentials: object, ca_bundle: str, proxy: str) -> Any:
+    """What the SDK sends by, for tokens too, where the machine's own settings do not suit."""
+    transport, requests = sdk("google.auth.transport.requests"), sdk("requests")
+    tokens = requests.Session()
+    session = transport.AuthorizedSession(credentials, auth_request=transport.Request(tokens))
+    for each in (tokens, session):
+        each.verify = ca_bundle or True
+        each.proxies = {"http": proxy, "https": proxy} if proxy else {}
+    return session

@@ -58,7 +58,7 @@ def calling(name: str, *, writing: bool = False) -> Generator[None, None, None]:
     except transport.SSLError as error:
         raise Denied(
             f"No trusted connection to {name}: its certificate is not accepted. Nothing can be "
-            "published or read. Name the right authority in REQUESTS_CA_BUNDLE."
+            "published or read. Name the right authority with ?ca_bundle=FILE."
         ) from error
     except (
         transport.RequestException,

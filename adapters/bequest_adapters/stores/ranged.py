@@ -7,6 +7,7 @@ that fails is asked for again; at most `PARALLEL_RANGES` + 1 ranges are in memor
 from __future__ import annotations
 
 import io
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,13 +34,15 @@ def ranged(
     name: str,
     sleep: Callable[[float], None],
     *,
+    first: bytes = b"",
     writing: bool = False,
 ) -> BinaryIO:
     """Bytes ``start`` up to ``end`` of one version of the object ``name`` as a stream.
 
-    A version that is gone is a `Conflict` to a writer; to a reader it is `Unreachable`: read again.
+    ``first`` are those that are here already. A version that is gone is a `Conflict` to a writer;
+    to a reader it is `Unreachable`: read again.
     """
-    stream = _Ranged(fetch, start, end, name, sleep, writing)
+    stream = _Ranged(fetch, start, end, name, sleep, first, writing)
     return cast(BinaryIO, io.BufferedReader(stream, BUFFER_BYTES))
 
 
@@ -51,16 +54,19 @@ class _Ranged(io.RawIOBase):
         end: int,
         name: str,
         sleep: Callable[[float], None],
+        first: bytes,
         writing: bool,
     ) -> None:
         super().__init__()
         self._fetch = fetch
-        self._asked = start
+        self._start = start
+        self._asked = start + len(first)
+        self._at = 0
         self._end = end
         self._name = name
         self._sleep = sleep
         self._writing = writing
-        self._data = memoryview(b"")
+        self._data = memoryview(first)
         self._pool = ThreadPoolExecutor(PARALLEL_RANGES, "bequest-range")
         self._coming: deque[Future[bytes]] = deque()
 
@@ -76,7 +82,25 @@ class _Ranged(io.RawIOBase):
         data = self._data[: len(buffer)]
         buffer[: len(data)] = data
         self._data = self._data[len(data) :]
+        self._at += len(data)
         return len(data)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end - self._start}
+        place = base[whence] + offset
+        if place != self._at:
+            for future in self._coming:
+                future.cancel()
+            self._coming.clear()
+            self._data = memoryview(b"")
+            self._at, self._asked = place, self._start + place
+        return place
 
     def close(self) -> None:
         if not self.closed:

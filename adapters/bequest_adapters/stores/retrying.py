@@ -12,15 +12,16 @@ again; only else is it a conflict.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import BinaryIO, Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
+from bequest import versions
 from bequest.errors import Conflict, Throttled, Unreachable
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
 from bequest.ports import Store
 
 ATTEMPTS: Final = 6
@@ -53,11 +54,26 @@ class RetryingStore:
     def name(self) -> str:
         return self._store.name
 
+    @property
+    def inner(self) -> Store:
+        """The store whose calls are tried again."""
+        return self._store
+
     def head(self) -> Stat | None:
         return self._persist(self._store.head)
 
     def read(self) -> AbstractContextManager[BinaryIO]:
-        return self._reading()
+        return self._opening(self._store.read)
+
+    def read_newer(self, version: str) -> AbstractContextManager[tuple[Stat, BinaryIO] | None]:
+        return self._opening(lambda: versions.read_newer(self._store, version))
+
+    def history(self, limit: int) -> Sequence[Version]:
+        return self._persist(lambda: versions.history(self._store, limit))
+
+    def at(self, version: str) -> Store:
+        past = versions.at(self._store, version)
+        return retrying(past, sleep=self._sleep, attempts=self._attempts)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         def attempt() -> Stat:
@@ -76,15 +92,17 @@ class RetryingStore:
         self._store.close()
 
     @contextmanager
-    def _reading(self) -> Generator[BinaryIO, None, None]:
+    def _opening(
+        self, call: Callable[[], AbstractContextManager[Result]]
+    ) -> Generator[Result, None, None]:
         # Only opening is tried again: behind the first byte the reader has begun to believe.
-        def enter() -> tuple[ExitStack, BinaryIO]:
+        def enter() -> tuple[ExitStack, Result]:
             stack = ExitStack()
-            return stack, stack.enter_context(self._store.read())
+            return stack, stack.enter_context(call())
 
-        stack, stream = self._persist(enter)
+        stack, opened = self._persist(enter)
         with stack:
-            yield stream
+            yield opened
 
     def _settle(self, attempt: Callable[[], Stat], onto: Stat | None, mark: Mark) -> Stat:
         try:

@@ -21,32 +21,42 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import (
     BequestError,
+    Conflict,
+    Refused,
     SnapshotMissing,
     Unreachable,
     UsageError,
 )
-from bequest.model import Mark, Stat
+from bequest.model import Mark, Stat, Version
+from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import Address, parse
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .bodies import parts as parts_of
+from .findings import Finding, Scratch
+from .keys import Keys
 from .s3_client import Client, S3Settings, connect, settings
-from .s3_download import download
 from .s3_errors import calling, no_bucket
+from .s3_reading import S3Reading, history, metadata_of, past
+from .s3_survey import SMALLEST_PART_BYTES, remove, survey
+
+logger = logging.getLogger("bequest")
 
 MULTIPART_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
 """From this size on, objects are written in parts. S3 takes no part but the last below 5 MiB."""
@@ -56,6 +66,9 @@ MOST_PARTS: Final = 10_000
 LARGEST_COPY_BYTES: Final = 5 * 1024**3
 ORPHAN_AGE_SECONDS: Final = 24 * 3600.0
 """An upload to our key that is older than this was left by a publisher that died."""
+
+NO_VERSION: Final = '"00000000000000000000000000000000"'
+"""Looks like an ETag and never was one."""
 
 OPTIONS: Final = frozenset(
     {
@@ -70,11 +83,12 @@ OPTIONS: Final = frozenset(
         "proxy",
         "multipart_threshold",
         "part_size",
+        "accept_unconditional",
     }
 )
 
 
-def open_store(url: str) -> S3Store:
+def open_store(url: str, keys: Keys | None = None) -> S3Store:
     """The store at ``s3://bucket/key?option=value``. Raises `UsageError`. Sends nothing yet."""
     address = parse(url, OPTIONS)
     key = address.path.removeprefix("/")
@@ -83,7 +97,13 @@ def open_store(url: str) -> S3Store:
             "An S3 store's address needs a bucket and the name of one object, "
             "as in s3://bucket/folder/name."
         )
-    return S3Store(address.host, key, settings(address), limits=limits(address))
+    return S3Store(
+        address.host,
+        key,
+        settings(address, keys),
+        limits=limits(address),
+        accept_unconditional=address.flag("accept_unconditional"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +141,14 @@ class S3Store:
         settings: S3Settings,
         *,
         limits: Limits | None = None,
+        accept_unconditional: bool = False,
         orphan_age_seconds: float = ORPHAN_AGE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._place: dict[str, Any] = {"Bucket": bucket, "Key": key}
         self._settings = settings
         self._limits = limits if limits is not None else Limits()
+        self.accepts_unconditional = accept_unconditional
         self._orphan_age_seconds = orphan_age_seconds
         self._sleep = sleep
         self._lazy_client: Client | None = None
@@ -134,6 +156,7 @@ class S3Store:
         self._known: _Known | None = None
         self._bucket_seen = False
         self._orphans_sought = False
+        self._reading = S3Reading(lambda: self._client, self._place, self.name, sleep)
 
     @property
     def name(self) -> str:
@@ -143,19 +166,27 @@ class S3Store:
 
     def head(self) -> Stat | None:
         try:
-            with calling(self.name):
-                answer = self._client.head_object(**self._place)
+            return self._reading.stat()
         except SnapshotMissing:
             self._seek_bucket()
             return None
-        return Stat(answer["ETag"], answer["ContentLength"], _mark(answer["Metadata"]))
 
     @contextmanager
     def read(self) -> Generator[BinaryIO, None, None]:
-        with calling(self.name):
-            answer = self._client.get_object(**self._place)
-        with self._download(answer) as stream:
-            yield stream
+        with self._reading.read_newer("") as found:
+            assert found is not None, "no object has an empty version"
+            yield found[1]
+
+    def read_newer(self, version: str) -> AbstractContextManager[tuple[Stat, BinaryIO] | None]:
+        return self._reading.read_newer(version)
+
+    def history(self, limit: int) -> Sequence[Version]:
+        return history(self._client, self._place, self.name, limit)
+
+    def at(self, version: str) -> Store:
+        name = f"{self.name} (version {version})"
+        place = {**self._place, "VersionId": version}
+        return past(S3Reading(lambda: self._client, place, name, self._sleep), name)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         size_bytes = onto.size_bytes + len(data)
@@ -165,10 +196,12 @@ class S3Store:
         if self._copyable(onto):
             return self._copy_and_add(data, onto, mark)
         # The object was written whole so far: once more, from now on in parts.
-        with self._part_of(onto) as body:
+        with self._reading.from_version(onto) as body:
             return self._multipart(Chained(body, onto.size_bytes, data), size_bytes, onto, mark)
 
     def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
+        if onto is None:
+            self._challenge()
         if size_bytes < self._limits.threshold_bytes:
             return self._put(pinned(exactly(body, size_bytes), floor=False), onto, mark)
         return self._multipart(body, size_bytes, onto, mark)
@@ -188,27 +221,11 @@ class S3Store:
 
     # Reading
 
-    def _download(self, answer: Mapping[str, Any]) -> BinaryIO:
-        return download(answer, self._rest, self.name, self._sleep)
-
-    def _rest(self, version: str, offset: int) -> Mapping[str, Any]:
-        with calling(self.name):
-            return cast(
-                Mapping[str, Any],
-                self._client.get_object(**self._place, IfMatch=version, Range=f"bytes={offset}-"),
-            )
-
-    def _part_of(self, onto: Stat, **what: str) -> BinaryIO:
-        """Read ``onto`` back, or a range of it. Raises `Conflict` when it is gone."""
-        with calling(self.name, writing=True):
-            answer = self._client.get_object(**self._place, IfMatch=onto.version, **what)
-        return self._download(answer)
-
     def _small(self, onto: Stat) -> bytes:
         known = self._known
         if known is not None and known.version == onto.version and known.data is not None:
             return known.data
-        with self._part_of(onto) as stream:
+        with self._reading.from_version(onto) as stream:
             return stream.read()
 
     def _copyable(self, onto: Stat) -> bool:
@@ -216,8 +233,7 @@ class S3Store:
         known = self._known
         if known is not None and known.version == onto.version and known.data is None:
             return True
-        with self._part_of(onto, Range=f"bytes=0-{PREAMBLE_BYTES - 1}") as stream:
-            found = preamble_of(stream.read())
+        found = preamble_of(self._reading.part(onto, 0, PREAMBLE_BYTES))
         return found is None or found.floor
 
     def _seek_bucket(self) -> None:
@@ -231,6 +247,54 @@ class S3Store:
             raise no_bucket(self.name) from error
         self._bucket_seen = True
 
+    # Being examined
+
+    def scratch(self, suffix: str) -> Scratch:
+        place = {**self._place, "Key": f"{self._place['Key']}{suffix}"}
+        part = max(SMALLEST_PART_BYTES, self._limits.part_bytes)
+        limits = Limits(threshold_bytes=SMALLEST_PART_BYTES, part_bytes=part)
+        store = S3Store(
+            place["Bucket"], place["Key"], self._settings, limits=limits, accept_unconditional=True
+        )
+        removal = partial(remove, self._client, place, self.name)
+        return Scratch(store, SMALLEST_PART_BYTES, removal)
+
+    def survey(self, suffix: str) -> Iterator[Finding]:
+        return survey(self._client, self._settings, self._place, self.name, suffix)
+
+    def _challenge(self) -> None:
+        """Before the first publish, ask for what must be refused: one small request.
+
+        Raises `Refused` when the endpoint grants it: it would grant a stale controller as much.
+        """
+        if self.accepts_unconditional:
+            logger.warning(
+                "%s is written without asking whether its endpoint enforces conditions, as "
+                "accept_unconditional demands: a stale controller may overwrite the backup.",
+                self.name,
+            )
+            return
+        try:
+            with calling(self.name, writing=True):
+                self._client.put_object(
+                    **self._place,
+                    **self._settings.for_new_objects(),
+                    IfMatch=NO_VERSION,
+                    Body=b"",
+                    ContentMD5=_md5(b""),
+                )
+        except Conflict:
+            return
+        with suppress(BequestError), calling(self.name):
+            self._client.delete_object(**self._place)
+        raise Refused(
+            f"The endpoint of {self.name} ignores If-Match: it accepted a write onto a version "
+            "that never was, and so would accept those of a stale controller. Nothing was backed "
+            "up. Take an endpoint that enforces conditional writes (`bequest doctor` tells), or "
+            "accept the danger with ?accept_unconditional=true, after removing the empty object "
+            "if it still stands there."
+        )
+
     # Writing
 
     def _put(self, data: bytes, onto: Stat | None, mark: Mark) -> Stat:
@@ -241,7 +305,7 @@ class S3Store:
                 **self._settings.for_new_objects(),
                 Body=data,
                 ContentMD5=_md5(data),
-                Metadata=_metadata(mark),
+                Metadata=metadata_of(mark),
             )
         self._known = _Known(answer["ETag"], data)
         return Stat(answer["ETag"], len(data), mark)
@@ -271,7 +335,7 @@ class S3Store:
         self._abort_orphans()
         with calling(self.name, writing=True):
             answer = self._client.create_multipart_upload(
-                **self._place, **self._settings.for_new_objects(), Metadata=_metadata(mark)
+                **self._place, **self._settings.for_new_objects(), Metadata=metadata_of(mark)
             )
         upload = _Upload(self._client, self.name, self._place, answer["UploadId"], onto)
         try:
@@ -376,27 +440,6 @@ def _condition(onto: Stat | None) -> dict[str, str]:
 def _md5(data: bytes) -> str:
     # Asked for by S3's own interface, which compares it on arrival; not for security.
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-
-def _metadata(mark: Mark) -> dict[str, str]:
-    return {
-        "bequest-lineage": mark.lineage,
-        "bequest-epoch": str(mark.epoch),
-        "bequest-serial": str(mark.serial),
-        "bequest-token": mark.token,
-    }
-
-
-def _mark(metadata: Mapping[str, str]) -> Mark | None:
-    try:
-        return Mark(
-            metadata["bequest-lineage"],
-            int(metadata["bequest-epoch"]),
-            int(metadata["bequest-serial"]),
-            metadata["bequest-token"],
-        )
-    except (KeyError, ValueError):
-        return None
 
 
 def _server_time(answer: Mapping[str, Any]) -> datetime:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from bequest.errors import UsageError
 
 from .address import Address
+from .keys import Keys
 from .s3_errors import sdk
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
@@ -32,6 +33,7 @@ class S3Settings:
     sse_kms_key_id: str = ""
     ca_bundle: str = ""
     proxy: str = ""
+    keys: Keys = field(default_factory=Keys, repr=False)
 
     def for_new_objects(self) -> dict[str, str]:
         """Request parameters for PutObject and CreateMultipartUpload."""
@@ -43,14 +45,19 @@ class S3Settings:
         return {name: value for name, value in wanted.items() if value}
 
 
-def settings(address: Address) -> S3Settings:
+def settings(address: Address, keys: Keys | None = None) -> S3Settings:
     """The settings an address asks for. Raises `UsageError`."""
     options = {
         name: value
         for name, value in address.options.items()
         if name in S3Settings.__dataclass_fields__
     }
-    found = S3Settings(**options)
+    found = S3Settings(**options, keys=keys or Keys())
+    if keys is not None and not (keys.access_key and keys.secret_key):
+        raise UsageError(
+            "The keys that were given are not those of AWS: access_key and secret_key. Nothing "
+            "was done. Correct the keys or the cloud type."
+        )
     if found.addressing not in ("", "auto", "path", "virtual"):
         raise UsageError("The S3 option addressing must be path, virtual or auto.")
     if found.endpoint:
@@ -67,12 +74,17 @@ def _check_endpoint(endpoint: str) -> None:
         )
 
 
-def connect(settings: S3Settings) -> Client:
+def connect(settings: S3Settings, *, anonymous: bool = False) -> Client:
     """A client for ``settings``. Sends nothing. Raises `UsageError` without the extra."""
     boto3, config = sdk("boto3"), sdk("botocore.config")
+    signature = {"signature_version": sdk("botocore").UNSIGNED} if anonymous else {}
     _hush()
     session = boto3.session.Session(
-        profile_name=settings.profile or None, region_name=settings.region or None
+        aws_access_key_id=settings.keys.access_key or None,
+        aws_secret_access_key=settings.keys.secret_key or None,
+        aws_session_token=settings.keys.session_token or None,
+        profile_name=settings.profile or None,
+        region_name=settings.region or None,
     )
     return session.client(
         "s3",
@@ -91,6 +103,7 @@ def connect(settings: S3Settings) -> Client:
             response_checksum_validation="when_required",
             user_agent_extra="bequest",
             tcp_keepalive=True,
+            **signature,
         ),
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..errors import SnapshotDamaged
 from ..model import Mark
 from .frame import Frame, content
 from .reader import FrameReader
+from .soundness import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,6 @@ def mark_of(lineage: str, sealed: Frame) -> Mark:
     """The mark of a sealed frame."""
     seal = sealed.seal or {}
     epoch, token = seal.get("epoch"), seal.get("token")
-    if type(epoch) is not int or not isinstance(token, bytes):
+    if not counted(epoch) or not isinstance(token, bytes):
         raise SnapshotDamaged("A seal of the snapshot is incomplete. Use another copy of it.")
-    return Mark(lineage, epoch, sealed.serial, token.hex())
+    return Mark(lineage, cast(int, epoch), sealed.serial, token.hex())

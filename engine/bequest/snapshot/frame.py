@@ -21,6 +21,7 @@ import zstandard
 
 from ..errors import SnapshotDamaged
 from ..model import Value
+from .soundness import counted
 
 FORMAT_VERSION: Final = 1
 MAGIC: Final = b"BEQUEST"
@@ -30,6 +31,10 @@ FRAME_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """No body, packed or unpacked, is larger: it bounds a reader's memory."""
 RAW_TEXT: Final = 1
 """msgpack extension type of a text value whose bytes are not valid UTF-8."""
+BULKY_BYTES: Final = 8 * 1024 * 1024
+"""A larger content is one of few, large values: writers end a frame of many values before that."""
+BULKY_VALUES: Final = 1 << 22
+MAP_LIMIT: Final = 1 << 20
 COMPRESS_FROM_BYTES: Final = 256
 COMPRESSION_LEVEL: Final = 3
 NO_DIGEST: Final = bytes(DIGEST_BYTES)
@@ -96,7 +101,7 @@ def encode(
 ) -> tuple[bytes, bytes]:
     """Build one frame; returns its bytes and its digest.
 
-    Raises `ValueError` when it would be larger than `FRAME_LIMIT_BYTES`.
+    Raises `ValueError` when a reader would refuse it as too large.
     """
     return enclose(kind, serial, previous, seal, *squeeze(packed(content)))
 
@@ -106,6 +111,8 @@ def packed(content: Any) -> bytes:
     payload = pack(content)
     if len(payload) > FRAME_LIMIT_BYTES:
         raise ValueError(f"a frame of {len(payload)} bytes is over {FRAME_LIMIT_BYTES}")
+    if len(payload) > BULKY_BYTES:
+        _readable(payload)
     return payload
 
 
@@ -145,7 +152,7 @@ def decode_body(body: bytes, digest: bytes) -> Frame:
         raise SnapshotDamaged(f"A frame has not the shape of one ({error}). {_HELP}") from error
     shaped = (
         isinstance(kind, str)
-        and type(serial) is int
+        and counted(serial)
         and isinstance(previous, bytes)
         and len(previous) == DIGEST_BYTES
         and (seal is None or isinstance(seal, dict))
@@ -176,25 +183,29 @@ def content(frame: Frame, *, lists: bool = True) -> Any:
     return unpack(payload(frame), lists=lists)
 
 
-def outline(frame: Frame) -> tuple[Any, int, bool]:
-    """Table number, columns and reset of a rows frame, its values checked for form only.
+def outline(frame: Frame) -> tuple[Any, int, int, bool]:
+    """Table number, columns, rows and reset of a rows frame, its values checked for form only.
 
     Raises `SnapshotDamaged`, `TypeError`, `ValueError`.
     """
     data = payload(frame)
+    if len(data) > BULKY_BYTES:
+        number, columns, reset = unpack(data)
+        return number, len(columns), len(columns[0]) if columns else 0, bool(reset)
     unpacker = _msgpack.Unpacker(max_buffer_size=0, raw=False, ext_hook=_extension)
     unpacker.feed(data)
     try:
         fields = unpacker.read_array_header()
         number, columns = unpacker.unpack(), unpacker.read_array_header()
-        for _ in range(columns):
+        rows = len(unpacker.unpack()) if columns else 0
+        for _ in range(columns - 1):
             unpacker.skip()
         reset = unpacker.unpack()
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise SnapshotDamaged(f"A frame holds no valid msgpack ({error}). {_HELP}") from error
     if fields != 3 or unpacker.tell() != len(data):
         raise ValueError("a rows frame of another shape")
-    return number, columns, bool(reset)
+    return number, columns, rows, bool(reset)
 
 
 def payload(frame: Frame) -> bytes:
@@ -210,6 +221,13 @@ def payload(frame: Frame) -> bytes:
         raise SnapshotDamaged(f"A frame cannot be decompressed ({error}). {_HELP}") from error
 
 
+def content_bytes(frame: Frame) -> int:
+    """How many bytes a frame's payload has when it is not compressed. ``content`` was read."""
+    return (
+        len(frame.payload) if frame.codec == "raw" else zstandard.frame_content_size(frame.payload)
+    )
+
+
 def pack(value: Any) -> bytes:
     """msgpack, with text that is not valid UTF-8 as extension type 1."""
     try:
@@ -219,13 +237,45 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes, *, lists: bool = True) -> Any:
-    """The inverse of `pack`. Raises `SnapshotDamaged` on anything that is not one msgpack value."""
+    """The inverse of `pack`.
+
+    Raises `SnapshotDamaged` on anything that is not one msgpack value, or that would take a
+    multiple of its own size in memory.
+    """
+    limits: dict[str, Any] = {"max_map_len": MAP_LIMIT}
+    if len(data) > BULKY_BYTES:
+        limits |= {"max_array_len": BULKY_VALUES, "list_hook": _Budget(BULKY_VALUES).spend}
     try:
         return _msgpack.unpackb(
-            data, raw=False, strict_map_key=False, use_list=lists, ext_hook=_extension
+            data,
+            raw=False,
+            strict_map_key=False,
+            use_list=lists,
+            ext_hook=_extension,
+            **limits,
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise SnapshotDamaged(f"A frame holds no valid msgpack ({error}). {_HELP}") from error
+
+
+class _Budget:
+    """Counts the values of all lists as they are read."""
+
+    def __init__(self, values: int) -> None:
+        self._left = values
+
+    def spend(self, found: list[Any]) -> list[Any]:
+        self._left -= 1 + len(found)
+        if self._left < 0:
+            raise ValueError("too many values for one frame")
+        return found
+
+
+def _readable(payload: bytes) -> None:
+    try:
+        unpack(payload)
+    except SnapshotDamaged as error:
+        raise ValueError(str(error)) from error
 
 
 def _packb(value: Any) -> bytes:

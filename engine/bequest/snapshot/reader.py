@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from ..errors import SnapshotDamaged
@@ -18,6 +19,7 @@ from .frame import (
     NO_DIGEST,
     PREAMBLE_BYTES,
     Frame,
+    Preamble,
     decode_body,
     parse_preamble,
 )
@@ -27,6 +29,15 @@ _OVERHEAD_BYTES: Final = 4096
 _HELP = "Restore from another copy or an earlier version of the object; keep this one for analysis."
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Behind a sealed frame: where the next one begins, the digest and serial of that one."""
+
+    end: int
+    chain: bytes
+    serial: int
+
+
 class FrameReader:
     """Iterates over the frames of one object.
 
@@ -34,14 +45,20 @@ class FrameReader:
     lies behind it: the trace of an append that never finished.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, after: Place | None = None) -> None:
+        """With ``after`` the stream stands there already, and its end is the object's end."""
         self._stream = stream
-        self._preamble = parse_preamble(_read_fully(stream, PREAMBLE_BYTES))
-        self.end = PREAMBLE_BYTES
+        self._place = after or Place(PREAMBLE_BYTES, NO_DIGEST, 0)
+        if after is None:
+            self._preamble = parse_preamble(_read_fully(stream, PREAMBLE_BYTES))
+        else:
+            self._preamble = Preamble(after.end, floor=True)
+        self.end = self._place.end
         self.unfinished_bytes = 0
 
     def __iter__(self) -> Iterator[Frame]:
-        previous, serial, sealed = NO_DIGEST, 0, False
+        previous, serial = self._place.chain, self._place.serial
+        sealed = self.end > PREAMBLE_BYTES
         while not self._finished():
             frame = decode_body(*self._next())
             if frame.previous != previous:

@@ -155,12 +155,22 @@ def write_tail(
         writer.rows(table, [], reset=True)
         for block in blocks:
             writer.rows(table, block)
+    write_changes(writer, mutations, changed, seal_of(mark, at))
+    return b"".join(parts), writer.chain
+
+
+def write_changes(
+    writer: FrameWriter,
+    mutations: Sequence[Mutation],
+    changed: Attributes,
+    seal: Mapping[str, Any] | None = None,
+) -> None:
+    """Tail frames of ``mutations`` and ``changed``; ``seal`` goes on the last of them."""
     chunks = list(_chunks(mutations)) or [[]]
     for index, chunk in enumerate(chunks):
         last = index == len(chunks) - 1
         content = [[_plain(item) for item in chunk], dict(changed) if last else {}]
-        writer.frame(TAIL, content, seal_of(mark, at) if last else None)
-    return b"".join(parts), writer.chain
+        writer.frame(TAIL, content, seal if last else None)
 
 
 def _chunks(mutations: Sequence[Mutation]) -> Iterator[Sequence[Mutation]]:

@@ -29,6 +29,7 @@ from ..errors import Conflict, SnapshotMissing, Unreachable
 from ..model import Mark, Stat
 from ..ports import Store
 from ..snapshot.extent import Extent
+from ..versions import read_newer
 from .objects import Sample, sample, whole
 
 OpenStore = Callable[[], Store]
@@ -61,6 +62,8 @@ class StoreConformance:
     def test_nothing_is_there_at_first(self, store: Store) -> None:
         assert store.head() is None
         with pytest.raises(SnapshotMissing), store.read():
+            pass
+        with pytest.raises(SnapshotMissing), read_newer(store, ""):
             pass
 
     def test_what_was_written_is_read_back(self, open_store: OpenStore) -> None:
@@ -133,6 +136,22 @@ class StoreConformance:
             stat = store.rewrite(again.body(), len(again.data), onto=stat, mark=again.mark)
             versions.add(stat.version)
         assert len(versions) == 5
+
+    def test_what_has_not_changed_is_not_read_again(self, open_store: OpenStore) -> None:
+        store, current, stat = self._published(open_store)
+        reader = open_store()
+        with read_newer(reader, "") as found:
+            assert found is not None
+            assert found[0] == stat
+            assert whole(found[1]).chain == current.chain
+        with read_newer(reader, stat.version) as found:
+            assert found is None
+        frame, mark, chain = current.next_frame()
+        after = store.append(frame, onto=stat, mark=mark)
+        with read_newer(reader, stat.version) as found:
+            assert found is not None
+            assert found[0] == after
+            assert whole(found[1]).chain == chain
 
     # Conditions
 

@@ -1,27 +1,37 @@
 """The PostgreSQL database that a snapshot is replayed into, in one transaction.
 
 A restore that is interrupted, by whatever, is rolled back by the server: the database is then as it
-was. Two restores at once exclude each other by an advisory lock.
+was. Two restores at once exclude each other by an advisory lock of a session of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from bequest.errors import Refused
+from bequest.check import Check, asked, failed, passed
+from bequest.errors import BequestError, Refused
 
 from .connection import Address, Connection, connect, locate
 from .target_faults import said
 from .target_loading import PostgresLoading
-from .target_place import check_place
+from .target_place import (
+    RESTORING,
+    check_content,
+    check_others,
+    check_place,
+    check_rights,
+    content,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from bequest.ports import Target
 
+POLL_SECONDS: Final = 0.05
 _LOCK: Final = 0x62657175657374
 """An advisory lock's number: the letters of bequest."""
 
@@ -50,6 +60,56 @@ class PostgresTarget:
         with closing(self._connect()) as connection:
             self._check(connection, force=force)
 
+    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+        """All that `check` would raise, one by one. Changes nothing."""
+        try:
+            with closing(self._connect()) as connection:
+                return self._problems(connection, force, needed_bytes)
+        except BequestError as error:
+            return [failed("target", error)]
+
+    def _problems(self, connection: Connection, force: bool, needed_bytes: int) -> Sequence[Check]:
+        rights = asked(
+            "target", lambda: check_rights(connection, self.name), f"{self.name} can be written"
+        )
+        told = f"about {needed_bytes:,} bytes are needed; a server's disk cannot be seen from here"
+        room = passed("room", told)
+        if not content(connection):
+            return [rights, passed("data", "it holds none"), room]
+        data = asked(
+            "data",
+            lambda: check_content(connection, self.name, force=force),
+            "what it holds is kept in schemas of another name",
+        )
+        users = asked("in use", lambda: check_others(connection, self.name), "nobody is connected")
+        return [rights, users, data, room]
+
+    def vacant(self) -> bool:
+        """Whether nothing of a controller's is in the database."""
+        with closing(self._connect()) as connection:
+            with said(self.name, "looking at the database"):
+                return not content(connection)
+
+    @contextmanager
+    def alone(self, timeout_seconds: float) -> Generator[None]:
+        """Be the only restore into this database, for as long as the session lasts."""
+        deadline = time.monotonic() + timeout_seconds
+        with closing(self._connect()) as connection:
+            with said(self.name, "beginning the restore"):
+                connection.execute(f"SET application_name = '{RESTORING}'".encode())
+                while not self._locked(connection):
+                    if time.monotonic() >= deadline:
+                        raise Refused(
+                            f"Another restore into {self.name} is at work. Nothing was changed by "
+                            "this one. Wait for the other to end, then look at what it did."
+                        )
+                    time.sleep(POLL_SECONDS)
+            yield
+
+    def _locked(self, connection: Connection) -> bool:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone()
+        return row == (True,)
+
     def _connect(self) -> Connection:
         return connect(self._address)
 
@@ -65,20 +125,11 @@ class PostgresTarget:
         with closing(self._connect()) as connection:
             with said(self.name, "beginning the restore"):
                 connection.execute("BEGIN")
-                self._lock(connection)
             self._check(connection, force=force)
             loading = PostgresLoading(connection, self.name, force=force)
             yield loading
             loading.commit()
         self.kept, self.left_out = loading.kept, tuple(loading.left_out)
-
-    def _lock(self, connection: Connection) -> None:
-        row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK]).fetchone()
-        if row != (True,):
-            raise Refused(
-                f"Another restore into {self.name} is under way. Nothing was changed. Wait for it, "
-                "or stop it."
-            )
 
     def close(self) -> None:
         """Nothing is open between two calls."""

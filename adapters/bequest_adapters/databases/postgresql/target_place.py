@@ -18,6 +18,8 @@ from .naming import identifier
 from .shapes import NOT_OURS, OURS
 
 NAME_BYTES: Final = 63
+RESTORING: Final = "bequest restoring"
+"""The application name of the session that holds the right to restore; it uses nothing else."""
 _CONTENT: Final = f"""
 SELECT DISTINCT n.nspname FROM (
     SELECT c.tableoid, c.oid, c.relnamespace AS space FROM pg_class c
@@ -35,7 +37,7 @@ SELECT pg_is_in_recovery(), has_database_privilege(current_database(), 'CREATE')
 _OTHERS: Final = """
 SELECT DISTINCT coalesce(nullif(application_name, ''), usename, 'unknown') FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
-  AND backend_type IN ('client backend', 'parallel worker')
+  AND backend_type IN ('client backend', 'parallel worker') AND application_name <> %s
 ORDER BY 1 LIMIT 5
 """
 _EXTENSIONS_IN: Final = """
@@ -51,6 +53,15 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY (%s) ORDER BY c.oid
 
 def check_place(connection: psycopg.Connection[Any], name: str, *, force: bool) -> None:
     """Raise `Denied` or `Refused` when nothing can or must be restored here."""
+    check_rights(connection, name)
+    if not content(connection):
+        return
+    check_content(connection, name, force=force)
+    check_others(connection, name)
+
+
+def check_rights(connection: psycopg.Connection[Any], name: str) -> None:
+    """Raise `Denied` on a standby, or for a role that may not create schemas."""
     standby, may_create, role = connection.execute(_RIGHTS).fetchone() or (False, True, "")
     if standby:
         raise Denied(
@@ -62,16 +73,22 @@ def check_place(connection: psycopg.Connection[Any], name: str, *, force: bool) 
             f"The role {role} may not create schemas in {name}. Nothing was changed. Run as its "
             f"owner: GRANT CREATE ON DATABASE ... TO {identifier(role)}; or restore as its owner."
         )
+
+
+def check_content(connection: psycopg.Connection[Any], name: str, *, force: bool) -> None:
+    """Raise `Refused` when there is data and it must not be replaced."""
     found = content(connection)
-    if not found:
-        return
-    if not force:
+    if found and not force:
         raise Refused(
             f"{name} holds data (in {', '.join(found)}). Nothing was changed. A restore replaces "
             "everything: give an empty database, or --force to replace this one (the old tables "
             "are kept in schemas of another name)."
         )
-    others = [str(row[0]) for row in connection.execute(_OTHERS)]
+
+
+def check_others(connection: psycopg.Connection[Any], name: str) -> None:
+    """Raise `Refused` when others are connected: they would go on with the old tables."""
+    others = [str(row[0]) for row in connection.execute(_OTHERS, [RESTORING])]
     if others:
         raise Refused(
             f"{name} is in use ({', '.join(others)}). Replacing its tables now would leave others "

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import URL, Connection
 
-from bequest.ports import Source, Target
+from bequest.ports import Following, Source, Target
 
 from .connection import locate
 from .source import SqliteSource
@@ -18,6 +18,13 @@ def open_source(url: URL, *, journal_limit: int | None = None) -> Source:
     Raises `UsageError` for a database in memory. ``journal_limit`` is in rows.
     """
     return SqliteSource(locate(url), journal_limit=journal_limit)
+
+
+def open_following(url: URL) -> Following:
+    """The database at ``url`` as one that follows an object; see `target_following`."""
+    from . import target_following
+
+    return target_following.open_following(url)
 
 
 def migration(connection: Connection) -> AbstractContextManager[None]:

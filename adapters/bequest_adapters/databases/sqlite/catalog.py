@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from bequest.model import Catalog, Column, SchemaObject, Selection, Table
-from bequest_schema import TABLES
+from bequest_schema import is_always_captured, is_internal
 
 from .text import fold, identifier, index_text
 
@@ -196,7 +196,7 @@ def chosen(name: str, selection: Selection) -> bool:
     def hit(globs: tuple[str, ...]) -> bool:
         return any(fnmatchcase(fold(name), fold(glob)) for glob in globs)
 
-    return hit(selection.include) and not hit(selection.exclude)
+    return is_always_captured(name) or (hit(selection.include) and not hit(selection.exclude))
 
 
 def read_schema(connection: sqlite3.Connection) -> Schema:
@@ -209,7 +209,7 @@ def read_schema(connection: sqlite3.Connection) -> Schema:
         "SELECT name, sql FROM sqlite_schema WHERE type = 'table' ORDER BY rowid"
     ).fetchall():
         kind, without_rowid, strict = kinds.get(name, ("table", False, False))
-        if name in TABLES or name.startswith("sqlite_"):
+        if is_internal(name) or name.startswith("sqlite_"):
             reason = _internal(name)
         elif kind == "table":
             reason = ""
@@ -298,5 +298,5 @@ def _objects(connection: sqlite3.Connection) -> list[SchemaObject]:
         " FROM sqlite_schema WHERE sql IS NOT NULL AND (type <> 'table' OR rootpage = 0)"
         f" AND NOT {IS_OUR_TRIGGER} ORDER BY rowid"
     )
-    found = [SchemaObject(*row) for row in rows if row[2] not in TABLES]
+    found = [SchemaObject(*row) for row in rows if not is_internal(row[2])]
     return sorted(found, key=lambda each: _ORDER[each.type])

@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import StaticPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from bequest.errors import UsageError
+from bequest.errors import Refused, UsageError
 from bequest.model import Catalog, Selection, Table
-from bequest_schema import HEAD, TABLES, VERSION_TABLE
-from bequest_schema.tables import CAPTURE, JOURNAL, KEY_COLUMNS, SETTINGS
+from bequest_schema import ALL_TABLES, HEAD, TABLES, VERSION_TABLE
+from bequest_schema.tables import CAPTURE, FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS
 
 from .catalog import IS_OUR_TRIGGER, Schema, TableShape, read_schema
 from .text import fold, identifier
@@ -164,6 +164,7 @@ def flaw(connection: sqlite3.Connection, record: Record, plan: Plan) -> str:
 
 def install(connection: sqlite3.Connection, selection: Selection | None, limit: int | None) -> bool:
     """Make or mend everything inside the caller's write transaction; True when something was."""
+    _refuse_following(connection)
     migrated = _migrate(connection)
     before = read_record(connection)
     wanted = replace(before, limit=limit or before.limit)
@@ -177,11 +178,27 @@ def install(connection: sqlite3.Connection, selection: Selection | None, limit: 
     return changed
 
 
+def _refuse_following(connection: sqlite3.Connection) -> None:
+    if not _exists(connection, FOLLOWING):
+        return
+    row = connection.execute(f"SELECT promotion FROM {FOLLOWING} WHERE id = 1").fetchone()
+    if row is not None and row[0] is None:
+        raise Refused(
+            "This database follows the backup of another controller and is read-only until it is "
+            "promoted. Nothing was changed or published. Run `bequest promote` to let it take "
+            "over, or give the controller's own database."
+        )
+
+
 def uninstall(connection: sqlite3.Connection) -> None:
-    """Drop every trigger and table that `install` ever made, in the caller's transaction."""
+    """Drop every trigger and table that `install` ever made, in the caller's transaction.
+
+    Raises `Refused` for a database that follows: its own triggers are kept in our table.
+    """
+    _refuse_following(connection)
     for name, _, _, _ in _our_triggers(connection):
         connection.execute(f"DROP TRIGGER {identifier(name)}")
-    for name in sorted(TABLES):
+    for name in sorted(ALL_TABLES):
         connection.execute(f"DROP TABLE IF EXISTS {identifier(name)}")
 
 

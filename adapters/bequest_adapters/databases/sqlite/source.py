@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from bequest.errors import Unreachable
-from bequest.model import Memory, Pending, Selection
-from bequest_schema.tables import JOURNAL, MEMORY
+from bequest.model import Memory, Pending, Selection, Standing
+from bequest.snapshot.frame import unpack
+from bequest_schema.tables import JOURNAL, MEMORY, SETTINGS
 
 from . import installation, journal, lifting, remembering
 from .connection import Connections, Location, translated
@@ -18,6 +19,7 @@ from .copy import copied
 from .cut import SqliteCut
 from .installation import Plan, Record
 from .locks import Locks
+from .target_following import standing_row
 
 
 class SqliteSource:
@@ -66,6 +68,12 @@ class SqliteSource:
         with self._connections.transaction() as connection:
             return installation.install(connection, selection, self._journal_limit)
 
+    def followed(self) -> Standing | None:
+        """Where this database stands in an object that it follows; ``None`` when it does not."""
+        with self._connections.use() as connection:
+            row = standing_row(connection, "standing")
+            return None if row is None else Standing(**unpack(row[0]))
+
     def uninstall(self) -> None:
         """`Source.uninstall`, with the lock files."""
         with self._connections.transaction() as connection:
@@ -102,6 +110,22 @@ class SqliteSource:
             remembering.remember(connection, memory)
             if sound is not None and sound[1] != sound[0].schema_version:
                 installation.record_schema_version(connection, sound[1])
+
+    def note(self, name: str, text: str) -> None:
+        """`bequest.ports.Notes.note`."""
+        with self._connections.transaction() as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO {SETTINGS} (name, value) VALUES (?, ?)", (name, text)
+            )
+
+    def noted(self, name: str) -> str | None:
+        """`bequest.ports.Notes.noted`."""
+        with self._connections.use() as connection:
+            if not _has(connection, SETTINGS):
+                return None
+            sql = f"SELECT value FROM {SETTINGS} WHERE name = ?"
+            row = connection.execute(sql, (name,)).fetchone()
+            return None if row is None else str(row[0])
 
     def trim(self, position: str) -> None:
         """`Source.trim`."""

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from bequest.errors import UsageError
 
 from .connection import locate
+from .target_checks import is_vacant, problems
 from .target_file import WorkFile, check_place, check_present, swap
 from .target_loading import SqliteLoading
+from .target_turn import turn
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from bequest.check import Check
     from bequest.ports import Target
 
 
@@ -45,6 +48,18 @@ class SqliteTarget:
         check_place(self._path, self.name)
         check_present(self._path, self.name, force=force)
 
+    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+        """All that `check` would raise, and whether the disk has room."""
+        return problems(self._path, self.name, force=force, needed_bytes=needed_bytes)
+
+    def vacant(self) -> bool:
+        """Whether there is no file, or a database without a controller's tables."""
+        return is_vacant(self._path, self.name)
+
+    def alone(self, timeout_seconds: float) -> AbstractContextManager[None]:
+        """Be the only restore into this file."""
+        return turn(self._path, self.name, timeout_seconds)
+
     @contextmanager
     def replace(self, *, force: bool) -> Generator[SqliteLoading]:
         """Replace everything by what is loaded inside the context, or leave all as it was."""
@@ -52,7 +67,7 @@ class SqliteTarget:
         self.kept = None
         with WorkFile(self._path, self.name) as work:
             with closing(sqlite3.connect(work.path, isolation_level=None)) as connection:
-                loading = SqliteLoading(connection, self.name)
+                loading = SqliteLoading(connection, self.name, work.path)
                 yield loading
                 loading.commit()
             work.sync()

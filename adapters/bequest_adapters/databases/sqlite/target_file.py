@@ -191,10 +191,10 @@ def check_present(path: str, name: str, *, force: bool) -> None:
     Takes locks without waiting and gives them back. A database that its last user left without
     closing is recovered by this, as by any opening of it.
     """
-    _refuse_users(path, name)
+    refuse_users(path, name)
     if os.path.exists(path):
         with closing(Hold(path, name)) as hold:
-            _refuse_data(hold, name, force=force)
+            refuse_data(hold, name, force=force)
 
 
 def swap(work: str, path: str, name: str, *, force: bool) -> str | None:
@@ -202,14 +202,14 @@ def swap(work: str, path: str, name: str, *, force: bool) -> str | None:
 
     Raises `Refused` as `check_present` does: things may have changed since.
     """
-    _refuse_users(path, name)
+    refuse_users(path, name)
     if not os.path.exists(path):
         with said(name, "putting the restored file in place"):
             _set_orphans_aside(path)
             _rename(work, path)
         return None
     with closing(Hold(path, name)) as hold:
-        _refuse_data(hold, name, force=force)
+        refuse_data(hold, name, force=force)
         hold.drain()
         try:
             kept = _replace_held(work, path, name, keep=hold.has_data)
@@ -232,7 +232,8 @@ def _replace_held(work: str, path: str, name: str, *, keep: bool) -> str | None:
     return kept
 
 
-def _refuse_users(path: str, name: str) -> None:
+def refuse_users(path: str, name: str) -> None:
+    """Raise `Refused` when a process has ``path`` open, as far as that can be seen."""
     found = users(path)
     if found:
         raise Refused(in_use(name, _numbered(found)))
@@ -243,7 +244,8 @@ def _numbered(processes: list[int]) -> str:
     return ", ".join(f"process {pid}{' = this one' * (pid == own)}" for pid in processes)
 
 
-def _refuse_data(hold: Hold, name: str, *, force: bool) -> None:
+def refuse_data(hold: Hold, name: str, *, force: bool) -> None:
+    """Raise `Refused` when what is held must not be replaced."""
     if force or not hold.has_data:
         hold.refuse_companions()
         return

@@ -12,18 +12,22 @@ reads every row back for the digest, and rows that violate a key must be restore
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
-from bequest.errors import BequestError, SnapshotDamaged
-from bequest.model import Attributes, Catalog, Row, SchemaObject, Table, Value
+from sqlalchemy import URL, Connection, NullPool, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
-from . import reading
+from bequest.errors import BequestError, Refused, SnapshotDamaged
+from bequest.model import Attributes, Catalog, Memory, Row, SchemaObject, Table, Value
+
+from . import installation, reading, remembering
 from .target_faults import said
 from .target_standins import StandIns
 from .text import identifier
@@ -45,6 +49,19 @@ _INDEX_OF_CONTENT: Final = re.compile(
 )
 
 
+def _definition(sql: str) -> str:
+    """``sql`` when it is a definition; SQLite itself records none that begins otherwise.
+
+    Raises `SnapshotDamaged`: a statement that does something else must never be run.
+    """
+    if not sql[:7].upper().startswith("CREATE "):
+        raise SnapshotDamaged(
+            "The snapshot's schema holds a statement that defines nothing. Nothing was executed "
+            "and the target is as it was. Use another copy of the object; this one was forged."
+        )
+    return sql
+
+
 @dataclass(frozen=True, slots=True)
 class _Insert:
     """How rows get into one table: ``head`` up to VALUES, one row's marks, rows per statement.
@@ -64,8 +81,9 @@ class _Insert:
 class SqliteLoading:
     """A `bequest.ports.Loading` into a fresh, private file."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, path: str) -> None:
         self.kept: str | None = None
+        self._path = path
         self._connection = connection
         self._name = name
         self._standins = StandIns(connection, name)
@@ -74,17 +92,96 @@ class SqliteLoading:
         self._inserts: dict[int, _Insert] = {}
         self._encoding = "utf-8"
         self._finished = False
+        self._aside: list[SchemaObject] = []
 
     def create(self, catalog: Catalog, attributes: Attributes) -> None:
         """Make the tables. Raises `Refused` when this SQLite cannot."""
+        self._begin(catalog, attributes)
+        for table in catalog.tables:
+            self._create(table)
+
+    def _begin(self, catalog: Catalog, attributes: Attributes) -> None:
         self._catalog, self._attributes = catalog, attributes
         with said(self._name, "preparing the new file"):
             self._settle()
             self._connection.execute("BEGIN")
+
+    def _create(self, table: Table) -> None:
+        with said(self._name, f"making table {table.name!r}"):
+            self._standins.execute(_definition(table.sql))
+            self._inserts[table.id] = self._prepare(table)
+
+    @contextmanager
+    def lend(self, attributes: Attributes) -> Generator[Connection]:
+        """`bequest.ports.Migratable.lend`: the file is private, so every commit in it is ours."""
+        with said(self._name, "preparing the new file"):
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+            self._pragma("locking_mode=NORMAL")
+            if not self._finished:
+                self._form(attributes)
+            self._connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+        engine = create_engine(URL.create("sqlite", database=self._path), poolclass=NullPool)
+        event.listen(engine, "connect", _hasten)
+        try:
+            with engine.connect() as connection:
+                yield connection
+                connection.commit()
+            if self._finished:
+                self._flush()
+        except SQLAlchemyError as error:
+            raise Refused(
+                f"The migrations failed on the new database ({error}). {self._name} is as it was. "
+                "Mend the migrations, or restore without --alembic."
+            ) from error
+        finally:
+            engine.dispose()
+
+    def _form(self, attributes: Attributes) -> None:
+        """Give the file the form of the source's before anybody else writes to it."""
+        self._attributes = attributes
+        self._settle()
+        self._pragma("locking_mode=NORMAL")
+        self._connection.execute("CREATE TABLE bequest_form (i)")
+        self._connection.execute("DROP TABLE bequest_form")
+
+    def occupy(self, catalog: Catalog, attributes: Attributes) -> None:
+        """`bequest.ports.Migratable.occupy`. Triggers are set aside until all rows are in."""
+        self._begin(catalog, attributes)
         for table in catalog.tables:
-            with said(self._name, f"making table {table.name!r}"):
-                self._standins.execute(table.sql)
+            columns = self._columns(table.name)
+            if not columns:
+                self._create(table)
+                continue
+            lacking = [
+                column.name
+                for column in table.columns
+                if column.name.lower() not in columns and column.role != "rowid"
+            ]
+            if lacking:
+                raise Refused(
+                    f"The migrations made table {table.name!r} without the column(s) "
+                    f"{', '.join(lacking)}, which the object holds. {self._name} is as it was. The "
+                    "controller's schema was changed by something else than these migrations: "
+                    "restore without --alembic, which makes the recorded schema."
+                )
+        with said(self._name, "emptying what the migrations filled"):
+            self._set_triggers_aside()
+            for table in catalog.tables:
+                self._standins.execute(f"DELETE FROM {identifier(table.name)}").close()
                 self._inserts[table.id] = self._prepare(table)
+
+    def _columns(self, table: str) -> set[str]:
+        found = self._connection.execute("SELECT lower(name) FROM pragma_table_info(?)", (table,))
+        return {name for (name,) in found}
+
+    def _set_triggers_aside(self) -> None:
+        found = self._connection.execute(
+            "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid"
+        ).fetchall()
+        self._aside = [SchemaObject("trigger", *row) for row in found]
+        for item in self._aside:
+            self._connection.execute(f"DROP TRIGGER {identifier(item.name)}")
 
     def _settle(self) -> None:
         """What cannot be changed any more once a table exists."""
@@ -199,11 +296,26 @@ class SqliteLoading:
             for number in ("user_version", "application_id"):
                 if number in self._attributes:
                     self._pragma(f"{number}={self._integer(number)}")
+        self._flush()
         self._finished = True
 
+    def _flush(self) -> None:
+        """See all of it onto the disk: what follows announces it, and a full disk must show now."""
+        with said(self._name, "writing the new file to the disk"):
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+            file = os.open(self._path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+
     def _build(self, kind: str) -> None:
-        for item in self._catalog.objects:
-            if item.type == kind:
+        found = self._connection.execute("SELECT lower(name) FROM sqlite_master")
+        there = {name for (name,) in found}
+        for item in (*self._aside, *self._catalog.objects):
+            if item.type == kind and item.name.lower() not in there:
+                there.add(item.name.lower())
                 with said(self._name, f"making {item.type} {item.name!r}"):
                     self._make(item)
 
@@ -211,7 +323,7 @@ class SqliteLoading:
         if item.type == "virtual" and _lacks_module(item.sql):
             self._define(item)
         else:
-            self._standins.execute(item.sql).close()
+            self._standins.execute(_definition(item.sql)).close()
 
     def _define(self, item: SchemaObject) -> None:
         """Write a virtual table down whose module only the controller's process has."""
@@ -225,11 +337,16 @@ class SqliteLoading:
 
     def _reindex_content(self) -> None:
         for item in self._catalog.objects:
-            if item.type == "virtual" and _INDEX_OF_CONTENT.search(item.sql):
-                name = identifier(item.name)
-                # Its content is not covered by the snapshot: empty is what was promised.
-                with suppress(sqlite3.OperationalError):
-                    self._connection.execute(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")
+            if item.type == "virtual":
+                self.rebuild(item.name, item.sql)
+
+    def rebuild(self, table: str, sql: str) -> None:
+        """Compute a virtual table again, if it is an index over ordinary ones."""
+        if _INDEX_OF_CONTENT.search(sql):
+            name = identifier(table)
+            # Its content is not covered by the snapshot: empty is what was promised.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")
 
     def _set_sequences(self) -> None:
         """Exactly the recorded rows: loading an AUTOINCREMENT table has made some of its own."""
@@ -262,15 +379,22 @@ class SqliteLoading:
             finally:
                 self._connection.text_factory = str
 
+    def inherit(self, memory: Memory) -> None:
+        """`bequest.ports.Heir.inherit`, with capture, before the file has its name."""
+        with said(self._name, "writing down what it inherits"):
+            self._connection.execute("BEGIN")
+            installation.install(self._connection, None, None)
+            remembering.remember(self._connection, memory)
+        self._flush()
+
     def commit(self) -> None:
-        """End the transaction; the file is whole then, but not yet on the disk."""
+        """Give the file, which is whole by now, the journal mode that it had."""
         if not self._finished:
             raise BequestError(
                 f"The restore ended before everything was loaded. {self._name} is as it was. "
                 "Please report this."
             )
         with said(self._name, "committing"):
-            self._connection.execute("COMMIT")
             if str(self._attributes.get("journal_mode", "")).lower() == "wal":
                 self._pragma("journal_mode=WAL")
 
@@ -284,11 +408,16 @@ class SqliteLoading:
         return value
 
 
+def _hasten(connection: sqlite3.Connection, _: object) -> None:
+    # The file is thrown away unless it is whole, and is seen onto the disk at the end.
+    connection.execute("PRAGMA synchronous=OFF").close()
+
+
 def _lacks_module(sql: str) -> bool:
     # Tried elsewhere: without a journal, what fails halfway would leave its half in the file.
     with closing(sqlite3.connect(":memory:")) as scratch:
         try:
-            scratch.execute(sql).close()
+            scratch.execute(_definition(sql)).close()
         except sqlite3.Error as error:
             return str(error).startswith("no such module")
     return False

@@ -1,0 +1,79 @@
+"""Configuration files: recorded as rows of a Bequest table, restored from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import URL
+
+from bequest.errors import UsageError
+from bequest.ports import Source, Store
+
+from .entries import FILE, LINK, Bounds, roots_of
+from .own import own_files
+from .placing import Collection, from_database, from_snapshot
+from .recording import Recorder
+from .table import FilesTable
+from .watching import Watching
+
+
+def open_recorder(
+    url: URL,
+    source: Source,
+    store: Store,
+    folders: Sequence[str | os.PathLike[str]],
+    *,
+    ignore: Sequence[str] | None = None,
+    limit_bytes: int | None = None,
+    overwrite: bool = False,
+    listener: Callable[[str, dict[str, Any]], None] = lambda name, facts: None,
+) -> Recorder:
+    """What records ``folders`` (each ``DIR`` or ``NAME=DIR``) in the database at ``url``.
+
+    ``ignore`` replaces the usual globs of names; ``limit_bytes`` is the largest file. Touches
+    nothing yet. Raises `UsageError`.
+    """
+    bounds = Bounds()
+    if ignore is not None:
+        bounds = replace(bounds, ignore=(*ignore, ".bequest-*"))
+    if limit_bytes is not None:
+        if limit_bytes < 0:
+            raise UsageError("The largest file's size must not be negative. Nothing was done.")
+        bounds = replace(bounds, file_bytes=limit_bytes)
+    table = FilesTable(url, source.name)
+    own = own_files(source, store)
+    return Recorder(table, roots_of(folders), bounds, own, overwrite=overwrite, listener=listener)
+
+
+def recorded(url: URL, name: str) -> int:
+    """How many files and links are recorded in the database at ``url``. Raises `AccessError`."""
+    table = FilesTable(url, name)
+    if not table.exists():
+        return 0
+    return sum(entry.kind in (FILE, LINK) for entry in table.entries().values())
+
+
+def watch(
+    recorder: Recorder,
+    lead: Callable[[], bool],
+    wake: Callable[[], None],
+    listener: Callable[[str, dict[str, Any]], None],
+) -> Callable[[], None]:
+    """Record whenever something happens in the recorder's folders; returns what ends it."""
+    watching = Watching(recorder, lead, wake, listener)
+    watching.start()
+    return watching.stop
+
+
+__all__ = [
+    "Collection",
+    "Recorder",
+    "from_database",
+    "from_snapshot",
+    "open_recorder",
+    "recorded",
+    "watch",
+]

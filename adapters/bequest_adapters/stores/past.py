@@ -1,0 +1,51 @@
+"""A state of the object that was replaced: it can be read, and never written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import BinaryIO, NoReturn
+
+from bequest.errors import Refused
+from bequest.model import Mark, Stat
+
+
+class PastStore:
+    """The reading half of `bequest.ports.Store`, made of functions."""
+
+    def __init__(
+        self,
+        name: str,
+        head: Callable[[], Stat | None],
+        read: Callable[[], AbstractContextManager[BinaryIO]],
+        close: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._head = head
+        self._read = read
+        self._close = close
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def head(self) -> Stat | None:
+        return self._head()
+
+    def read(self) -> AbstractContextManager[BinaryIO]:
+        return self._read()
+
+    def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
+        self._refuse()
+
+    def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
+        self._refuse()
+
+    def close(self) -> None:
+        self._close()
+
+    def _refuse(self) -> NoReturn:
+        raise Refused(
+            f"{self._name} is an earlier version, and what is past cannot be added to. Nothing was "
+            "written. Take a copy of it with --no-adopt."
+        )

@@ -1,0 +1,202 @@
+"""A restored database takes the lineage over: epoch + 1, said in the object before it exists.
+
+When an earlier state was restored, the object goes back by going forward: the adoption appends
+what undoes the later publishes, in the same conditional write. So at every moment every reader
+finds a defined state, the history stays in the tail, and the new controller goes on appending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .errors import Conflict, Unreachable
+from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
+from .ports import Clock, Cut, Source, Store
+from .snapshot.fold import Snapshot
+from .snapshot.frame import SEAL
+from .snapshot.writer import FrameWriter, seal_of, write_changes
+
+
+class Adoption:
+    """One adoption: what the object will be told, and what the database remembers of it.
+
+    `intended` goes into the new database before `send`, as every publish is written down before it
+    is sent. So from the moment in which the database exists it knows what it inherited.
+    """
+
+    def __init__(
+        self, store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int
+    ) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._rows = rows
+        self._before = snapshot.newest
+        before = self._before
+        self._mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
+        parts: list[bytes] = []
+        writer = FrameWriter(self._mark.serial, snapshot.chain, parts.append)
+        told: dict[str, object] = {"adopted": True}
+        if snapshot.later:
+            _go_back(writer, snapshot, clock.time())
+            told["restored"] = snapshot.mark.serial
+        writer.frame(SEAL, told, seal_of(self._mark, clock.time()))
+        self._data = b"".join(parts)
+        self._chain = writer.chain.hex()
+
+    def intended(self) -> Memory:
+        """What a database remembers that is about to adopt."""
+        snapshot, mark = self._snapshot, self._mark
+        return Memory(
+            lineage=mark.lineage,
+            epoch=self._before.epoch,
+            serial=self._before.serial,
+            token=self._before.token,
+            store=self._store.name,
+            base_bytes=snapshot.base_bytes,
+            rows=self._rows,
+            intents=(
+                Intent(
+                    serial=mark.serial,
+                    token=mark.token,
+                    position="",
+                    chain=self._chain,
+                    base_bytes=snapshot.base_bytes,
+                    tail_bytes=self._tail_bytes(),
+                    rows=self._rows,
+                    attributes=snapshot.attributes,
+                    rewrite=False,
+                    epoch=mark.epoch,
+                ),
+            ),
+        )
+
+    def send(self) -> Memory:
+        """Say it in the object; what to remember then. Raises `Conflict`, `AccessError`."""
+        stat = self._store.head()
+        if stat is None or stat.mark != self._before:
+            raise restless(self._store)
+        after = _append(self._store, self._data, stat, self._mark)
+        mark, snapshot = self._mark, self._snapshot
+        return Memory(
+            lineage=mark.lineage,
+            epoch=mark.epoch,
+            serial=mark.serial,
+            token=mark.token,
+            store=self._store.name,
+            version=after.version,
+            chain=self._chain,
+            base_bytes=snapshot.base_bytes,
+            tail_bytes=self._tail_bytes(),
+            rows=self._rows,
+            attributes=snapshot.attributes,
+            state="ok",
+            last_success=snapshot.at,
+        )
+
+    def _tail_bytes(self) -> int:
+        return self._snapshot.size_bytes - self._snapshot.base_bytes + len(self._data)
+
+
+def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
+    """Say in the object that the lineage goes on elsewhere. Raises `Conflict`, `AccessError`."""
+    return Adoption(store, snapshot, clock, token, rows).send()
+
+
+def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:
+    """Append what leads from the object's newest state to that of ``snapshot``."""
+    whole = {reset.table for publish in snapshot.later for reset in publish.resets}
+    touched: dict[int, dict[Key, None]] = {}
+    undone: list[Mutation] = []
+    for publish in snapshot.later:
+        for mutation in publish.mutations:
+            if mutation.table in whole:
+                continue
+            if mutation.key:
+                touched.setdefault(mutation.table, {})[mutation.key] = None
+            else:
+                undone.append(_undoing(mutation, at))
+    for table in snapshot.catalog.tables:
+        if table.id in whole:
+            writer.rows(table, [], reset=True)
+            for _, rows in snapshot.rows({table.id}):
+                writer.rows(table, rows)
+    undone += [
+        Mutation(number, Operation.CORRECTION, key, row, at)
+        for number, key, row in _states(snapshot, touched)
+    ]
+    write_changes(writer, undone, _attributes_back(snapshot))
+
+
+def _undoing(mutation: Mutation, at: float) -> Mutation:
+    """What takes back the coming or going of a row that no key identifies."""
+    came = mutation.operation is Operation.INSERT
+    return replace(mutation, operation=Operation.DELETE if came else Operation.INSERT, at=at)
+
+
+def _states(
+    snapshot: Snapshot, touched: dict[int, dict[Key, None]]
+) -> Iterator[tuple[int, Key, Row | None]]:
+    """What every touched key was at the chosen moment."""
+    for table, rows in snapshot.rows(touched):
+        left = touched[table.id]
+        for row in rows:
+            key = table.key_of(row)
+            if key in left:
+                del left[key]
+                yield table.id, key, row
+    for number, keys in touched.items():
+        for key in keys:
+            yield number, key, None
+
+
+def _attributes_back(snapshot: Snapshot) -> dict[str, Value]:
+    names = {name for publish in snapshot.later for name in publish.attributes}
+    return {name: snapshot.attributes.get(name) for name in sorted(names)}
+
+
+def _append(store: Store, data: bytes, stat: Stat, mark: Mark) -> Stat:
+    try:
+        return store.append(data, onto=stat, mark=mark)
+    except (Conflict, Unreachable) as error:
+        after = store.head()
+        if after is not None and after.mark == mark:
+            return after
+        if isinstance(error, Conflict):
+            raise restless(store) from error
+        raise
+
+
+def restless(store: Store) -> Conflict:
+    """The error for an object that was published to since it was read."""
+    return Conflict(
+        f"The backup at {store.name} changes while it is being restored: the old controller is "
+        "still publishing. The target is as it was. Stop the old controller and restore again, or "
+        "take a copy with --no-adopt."
+    )
+
+
+def settle_in(
+    source: Source, snapshot: Snapshot, memory: Memory, *, can_append: bool = True
+) -> None:
+    """Install capture in the new database and let it remember its inheritance.
+
+    ``can_append``: whether the object's tail may go on, should the tables be the same.
+    """
+    try:
+        source.install()
+        with source.cut(Memory()) as cut:
+            same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
+            position = cut.position if same and can_append else ""
+        source.remember(replace(memory, position=position), durable=True)
+    finally:
+        source.close()
+
+
+def _same_tables(cut: Cut, snapshot: Snapshot) -> bool:
+    """Whether the tail can go on: the same tables under the same numbers."""
+    found, stored = (
+        {table.id: (table.name, table.columns, table.key) for table in catalog.tables}
+        for catalog in (cut.catalog(), snapshot.catalog)
+    )
+    return found == stored

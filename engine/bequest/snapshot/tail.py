@@ -1,0 +1,109 @@
+"""Reading on in an object from a known place, without what comes before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+from ..errors import SnapshotDamaged
+from ..model import Catalog, Key, Row, Step, Table, Value
+from .catalog import from_plain
+from .extent import mark_of
+from .frame import HEADER, ROWS, SCHEMA, TAIL, Frame, content
+from .reader import FrameReader, Place
+
+SKIP_BYTES: Final = 1 << 20
+
+
+class Discontinued(Exception):
+    """What is there does not continue what was read before: the object must be read anew."""
+
+
+def catalog_of(stream: BinaryIO) -> Catalog:
+    """The catalog of an object, from its first two frames. Raises `SnapshotDamaged`."""
+    frames = iter(FrameReader(stream))
+    header, schema = next(frames, None), next(frames, None)
+    if header is None or schema is None or header.kind != HEADER or schema.kind != SCHEMA:
+        raise SnapshotDamaged(
+            "The snapshot does not begin with its schema. Use another copy of the object."
+        )
+    return from_plain(content(schema))[0]
+
+
+def steps(stream: BinaryIO, place: Place, lineage: str, catalog: Catalog) -> Iterator[Step]:
+    """The publishes behind ``place``, each checked as far as the chain reaches.
+
+    Raises `Discontinued` when the object does not go on there, or not by mutations alone.
+    """
+    _skip(stream, place.end)
+    reader = FrameReader(stream, after=place)
+    found = _Collecting(lineage, {table.id: table for table in catalog.tables})
+    try:
+        for frame in reader:
+            found.take(frame)
+            if frame.seal is not None:
+                yield found.sealed(frame, reader.end)
+    except (SnapshotDamaged, KeyError, TypeError, ValueError) as error:
+        # A rewritten object has other bytes here. Reading it anew tells whether it is whole.
+        raise Discontinued(str(error)) from error
+
+
+class _Collecting:
+    """The content of one publish so far."""
+
+    def __init__(self, lineage: str, tables: dict[int, Table]) -> None:
+        self._lineage = lineage
+        self._tables = tables
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows: dict[int, dict[Key, Row | None]] = {}
+        self._resets: dict[int, list[Row]] = {}
+        self._attributes: dict[str, Value] = {}
+
+    def take(self, frame: Frame) -> None:
+        """Add a frame's content."""
+        if frame.kind == TAIL:
+            changes, attributes = content(frame)
+            for change in changes:
+                self._change(change)
+            self._attributes.update(attributes)
+        elif frame.kind == ROWS:
+            number, columns, reset = content(frame)
+            table = self._tables[number]
+            rows: list[Row] = list(zip(*columns, strict=True))
+            if len(columns) != len(table.columns) or not (reset or number in self._resets):
+                raise ValueError(f"rows of table {table.name!r} do not begin with a reset")
+            self._resets[number] = rows if reset else [*self._resets[number], *rows]
+            self._rows.pop(number, None)
+
+    def _change(self, change: Any) -> None:
+        number, _, key, row, _ = change
+        table = self._tables[number]
+        fits = row is None or len(row) == len(table.columns)
+        if not table.key or len(key) != len(table.key) or not fits:
+            raise ValueError(f"table {table.name!r} has no key by which its rows could be followed")
+        if number in self._resets:
+            raise ValueError(f"table {table.name!r} changes after it was published whole")
+        self._rows.setdefault(number, {})[tuple(key)] = None if row is None else tuple(row)
+
+    def sealed(self, frame: Frame, end: int) -> Step:
+        """The publish that ``frame`` ends."""
+        at = float((frame.seal or {})["at"])
+        mark = mark_of(self._lineage, frame)
+        step = Step(mark, at, end, frame.digest.hex(), self._rows, self._resets, self._attributes)
+        self._begin()
+        return step
+
+
+def _skip(stream: BinaryIO, end: int) -> None:
+    if stream.seekable():
+        stream.seek(end, os.SEEK_SET)
+        return
+    left = end
+    while left:
+        data = stream.read(min(left, SKIP_BYTES))
+        if not data:
+            raise Discontinued("the object is shorter than it was")
+        left -= len(data)

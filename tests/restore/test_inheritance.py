@@ -1,0 +1,65 @@
+"""A restored database knows what it inherited from the moment in which it exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+import bequest
+from bequest import replay
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(replay, "settle_in", die)
+
+
+def test_killed_after_the_commit_it_goes_on_publishing_without_another_restore(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
+    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with old.begin() as connection:
+        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
+        connection.execute(text("INSERT INTO sites VALUES (1, 'a')"))
+    bequest.backup(old, store)
+    with monkeypatch.context() as patch:
+        killed_after_the_commit(patch)
+        with pytest.raises(Killed):
+            bequest.restore(store, new.url)
+    with pytest.raises(bequest.Superseded):
+        bequest.backup(old, store)
+    with new.begin() as connection:
+        connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
+    report = bequest.backup(new, store)
+    assert (report.epoch, report.serial, report.rows) == (2, 3, 2)
+    assert bequest.verify(store, new).ok
+    for engine in (old, new):
+        engine.dispose()
+
+
+def test_what_is_written_before_the_first_backup_is_journalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
+    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with old.begin() as connection:
+        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
+    bequest.backup(old, store)
+    with monkeypatch.context() as patch:
+        killed_after_the_commit(patch)
+        with pytest.raises(Killed):
+            bequest.restore(store, new.url)
+    with new.begin() as connection:
+        connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
+    assert bequest.status(new).pending_mutations == 1
+    for engine in (old, new):
+        engine.dispose()

@@ -1,0 +1,371 @@
+"""Engines broken on purpose: each takes one safeguard out of the code that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bequest import adopting, replay
+from bequest import publisher as publishing
+from bequest.errors import Conflict, Unreachable
+from bequest.fence import Verdict, judge
+from bequest.model import Mark, Memory, Operation, Stat
+from bequest.publisher import Publisher
+from bequest.snapshot import frame, reader
+from bequest.watcher import Watcher
+
+from .bucket import Bucket
+from .database import Loading, SimulatedCut, SimulatedSource, SimulatedTarget
+from .world import World
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def forgets_its_intents(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Publisher, "_intend", lambda self, memory, intent: memory)
+
+
+def keeps_only_its_last_intent(patch: pytest.MonkeyPatch) -> None:
+    intend = Publisher._intend
+    patch.setattr(
+        Publisher, "_intend", lambda self, m, intent: intend(self, replace(m, intents=()), intent)
+    )
+
+
+def writes_its_intent_down_without_waiting_for_the_disk(patch: pytest.MonkeyPatch) -> None:
+    remember = SimulatedSource.remember
+    patch.setattr(
+        SimulatedSource,
+        "remember",
+        lambda self, memory, durable: remember(self, memory, durable=False),
+    )
+
+
+def acknowledges_before_sending(patch: pytest.MonkeyPatch) -> None:
+    acknowledge, sent = Publisher._acknowledge, Publisher._sent
+
+    def early(self: Any, send: Callable[[], Stat], mark: Any) -> Stat:
+        memory = self._source.recall()
+        if memory.intents:
+            acknowledge(self, memory, memory.intents[-1], Stat(memory.version, 0, mark))
+        return sent(self, send, mark)
+
+    patch.setattr(Publisher, "_sent", early)
+
+
+def takes_a_lost_answer_for_a_yes(patch: pytest.MonkeyPatch) -> None:
+    def sure(self: Any, send: Callable[[], Stat], mark: Mark) -> Stat:
+        try:
+            return send()
+        except Unreachable:
+            return Stat("unknown", 0, mark)
+
+    patch.setattr(Publisher, "_sent", sure)
+
+
+def counts_a_conflict_as_success(patch: pytest.MonkeyPatch) -> None:
+    def sure(self: Any, send: Callable[[], Stat], mark: Mark) -> Stat:
+        try:
+            return send()
+        except Conflict:
+            stat: Stat | None = self._store.head()
+            return stat or Stat("", 0, mark)
+
+    patch.setattr(Publisher, "_sent", sure)
+
+
+def trims_before_the_store_said_yes(patch: pytest.MonkeyPatch) -> None:
+    intend = Publisher._intend
+
+    def eager(self: Any, memory: Memory, intent: Any) -> Memory:
+        memory = intend(self, memory, intent)
+        self._source.trim(intent.position)
+        return memory
+
+    patch.setattr(Publisher, "_intend", eager)
+    trusts_the_journal_across_a_gap(patch)
+
+
+def publishes_half_a_cut(patch: pytest.MonkeyPatch) -> None:
+    collect = Publisher._collect
+
+    def half(self: Any, cut: Any, catalog: Any, memory: Memory) -> Any:
+        mutations, whole, rows = collect(self, cut, catalog, memory)
+        return mutations[: (len(mutations) + 1) // 2], whole, rows
+
+    patch.setattr(Publisher, "_collect", half)
+
+
+def drops_a_frame_of_the_base(patch: pytest.MonkeyPatch) -> None:
+    scan = SimulatedCut.scan
+
+    def short(self: Any, table: Any) -> Iterator[Any]:
+        blocks = list(scan(self, table))
+        yield from blocks[:2]
+
+    patch.setattr(SimulatedCut, "scan", short)
+
+
+def drops_a_frame_of_the_tail(patch: pytest.MonkeyPatch) -> None:
+    write = publishing.write_tail
+
+    def first_only(*arguments: Any) -> tuple[bytes, bytes]:
+        data, chain = write(*arguments)
+        return (data, chain) if data[-1] % 16 else (data, bytes(32))
+
+    patch.setattr(publishing, "write_tail", first_only)
+
+
+def trusts_the_journal_across_a_gap(patch: pytest.MonkeyPatch) -> None:
+    begin = SimulatedCut.__init__
+
+    def trusting(self: Any, database: Any, memory: Memory) -> None:
+        begin(self, database, memory)
+        if memory.position:
+            self.fault = ""
+
+    patch.setattr(SimulatedCut, "__init__", trusting)
+
+
+def ignores_that_capture_is_stale(patch: pytest.MonkeyPatch) -> None:
+    begin = SimulatedCut.__init__
+
+    def blind(self: Any, database: Any, memory: Memory) -> None:
+        begin(self, database, memory)
+        self.stale = False
+        self.position = f"{database.installation}:{database.last}"
+
+    patch.setattr(SimulatedCut, "__init__", blind)
+
+
+def believes_the_journal_instead_of_the_cut(patch: pytest.MonkeyPatch) -> None:
+    settle = publishing._settle
+
+    def uncorrected(cut: Any, table: Any, keys: Any, journal: list[Any]) -> int:
+        net = settle(cut, table, keys, journal)
+        journal[:] = [each for each in journal if each.operation is not Operation.CORRECTION]
+        return net
+
+    patch.setattr(publishing, "_settle", uncorrected)
+
+
+def takes_the_position_after_the_cut(patch: pytest.MonkeyPatch) -> None:
+    intend = Publisher._intend
+
+    def late(self: Any, memory: Memory, intent: Any) -> Memory:
+        position = SimulatedCut.place(self._source.database)
+        return intend(self, memory, replace(intent, position=position))
+
+    patch.setattr(Publisher, "_intend", late)
+
+
+def writes_without_a_condition(patch: pytest.MonkeyPatch) -> None:
+    put = Bucket.put
+
+    def forced(
+        self: Any, sender: Any, how: str, body: bytes, mark: Any, onto: Any, sent: int
+    ) -> Stat:
+        present = None if self.present is None else str(self.number)
+        return put(self, sender, how, body, mark, present, sent)
+
+    patch.setattr(Bucket, "put", forced)
+
+
+def does_not_look_before_it_goes_on(patch: pytest.MonkeyPatch) -> None:
+    fence = Publisher._fence
+
+    def blind(self: Any, check: bool) -> Any:
+        memory = self._source.recall()
+        if not memory.version:
+            return fence(self, check)
+        self._source.remember(replace(memory, intents=()), durable=True)
+        memory = self._source.recall()
+        return memory, Stat(memory.version, 0, None), Verdict.CONTINUE
+
+    patch.setattr(Publisher, "_fence", blind)
+
+
+def does_not_heed_a_newer_epoch(patch: pytest.MonkeyPatch) -> None:
+    def deaf(memory: Memory, stat: Any, store: str) -> Any:
+        if stat is not None and stat.mark is not None and stat.mark.epoch > memory.epoch:
+            return Verdict.REWRITE, None
+        return judge(memory, stat, store)
+
+    patch.setattr(publishing, "judge", deaf)
+
+
+def overwrites_what_is_ahead_of_it(patch: pytest.MonkeyPatch) -> None:
+    def greedy(memory: Memory, stat: Any, store: str) -> Any:
+        mark = None if stat is None else stat.mark
+        if mark is not None and mark.lineage == memory.lineage and mark.epoch == memory.epoch:
+            found = [each for each in memory.intents if each.token == mark.token]
+            return (Verdict.ACKNOWLEDGE, found[0]) if found else (Verdict.REWRITE, None)
+        return judge(memory, stat, store)
+
+    patch.setattr(publishing, "judge", greedy)
+
+
+def takes_the_oldest_intent_for_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
+    def careless(memory: Memory, stat: Any, store: str) -> Any:
+        verdict, intent = judge(memory, stat, store)
+        return verdict, intent and memory.intents[0]
+
+    patch.setattr(publishing, "judge", careless)
+
+
+def uses_one_token_for_every_publish(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(World, "token", lambda self: "5a" * 16)
+
+
+def does_not_lock_other_processes_out(patch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def free(self: Any, timeout_seconds: float) -> Iterator[None]:
+        self._call("exclusive")
+        yield
+
+    patch.setattr(SimulatedSource, "exclusive", free)
+
+
+def asks_the_store_inside_a_cut(patch: pytest.MonkeyPatch) -> None:
+    guard = Publisher._guard
+
+    def asking(self: Any, *arguments: Any) -> None:
+        self._store.head()
+        guard(self, *arguments)
+
+    patch.setattr(Publisher, "_guard", asking)
+
+
+def adopts_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
+    class Unconditional:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        def head(self) -> Stat | None:
+            stat: Stat | None = self._store.head()
+            return stat and replace(stat, mark=self.before)  # type: ignore[attr-defined]
+
+    adopt = replay.adopt
+
+    def careless(store: Any, snapshot: Any, *rest: Any) -> Memory:
+        wrapped = Unconditional(store)
+        wrapped.before = snapshot.mark  # type: ignore[attr-defined]
+        return adopt(wrapped, snapshot, *rest)  # type: ignore[arg-type]
+
+    patch.setattr(replay, "adopt", careless)
+
+
+def adopts_without_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        adopting,
+        "Mark",
+        lambda lineage, epoch, serial, token: Mark(lineage, epoch - 1, serial, token),
+    )
+
+
+def merges_what_it_restores(patch: pytest.MonkeyPatch) -> None:
+    take = SimulatedTarget.take
+
+    def merging(self: Any, loading: Loading, commit: Any) -> None:
+        before = dict(self.database.rows)
+        take(self, loading, commit)
+        self.database.rows = before | self.database.rows
+
+    patch.setattr(SimulatedTarget, "take", merging)
+
+
+def restores_before_it_verified(patch: pytest.MonkeyPatch) -> None:
+    """Digests and chain are not compared."""
+
+    def trusting(body: bytes, digest: bytes) -> Any:
+        found = frame.hashlib.blake2b(body, digest_size=32).digest()
+        return frame.decode_body(body, found)
+
+    patch.setattr(reader, "decode_body", trusting)
+
+
+def gives_up_after_a_failure(patch: pytest.MonkeyPatch) -> None:
+    failed = Watcher._failed
+
+    def hopeless(self: Any, error: Any) -> float:
+        wait = failed(self, error)
+        self._retry_at += 1e9
+        return wait
+
+    patch.setattr(Watcher, "_failed", hopeless)
+
+
+def believes_a_clock_that_fell_back(patch: pytest.MonkeyPatch) -> None:
+    def trusting(self: Any, now: float) -> float:
+        if self._due is not None:
+            return float(self._due)
+        last = self._source.recall().last_success
+        return now if last is None else float(self._schedule.next_after(last))
+
+    patch.setattr(Watcher, "_next_due", trusting)
+
+
+def never_asks_an_object_that_it_left_alone(patch: pytest.MonkeyPatch) -> None:
+    publish = Publisher.publish
+    patch.setattr(
+        Publisher,
+        "publish",
+        lambda self, check=False, **options: publish(
+            self, check=check and options.get("exact", False), **options
+        ),
+    )
+
+
+def stays_superseded_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watcher, "_still_superseded", lambda self: True)
+
+
+def claims_the_epoch_of_an_overwrite_that_failed(patch: pytest.MonkeyPatch) -> None:
+    intend = Publisher._intend
+
+    def claiming(self: Any, memory: Memory, intent: Any) -> Memory:
+        return intend(self, replace(memory, epoch=intent.epoch), intent)
+
+    patch.setattr(Publisher, "_intend", claiming)
+
+
+BREAKS: list[Break] = [
+    forgets_its_intents,
+    keeps_only_its_last_intent,
+    writes_its_intent_down_without_waiting_for_the_disk,
+    acknowledges_before_sending,
+    takes_a_lost_answer_for_a_yes,
+    counts_a_conflict_as_success,
+    trims_before_the_store_said_yes,
+    publishes_half_a_cut,
+    drops_a_frame_of_the_base,
+    drops_a_frame_of_the_tail,
+    trusts_the_journal_across_a_gap,
+    ignores_that_capture_is_stale,
+    believes_the_journal_instead_of_the_cut,
+    takes_the_position_after_the_cut,
+    writes_without_a_condition,
+    does_not_look_before_it_goes_on,
+    does_not_heed_a_newer_epoch,
+    overwrites_what_is_ahead_of_it,
+    takes_the_oldest_intent_for_whatever_is_there,
+    uses_one_token_for_every_publish,
+    does_not_lock_other_processes_out,
+    asks_the_store_inside_a_cut,
+    adopts_whatever_is_there,
+    adopts_without_a_new_epoch,
+    merges_what_it_restores,
+    restores_before_it_verified,
+    gives_up_after_a_failure,
+    believes_a_clock_that_fell_back,
+    never_asks_an_object_that_it_left_alone,
+    stays_superseded_for_ever,
+    claims_the_epoch_of_an_overwrite_that_failed,
+]
