@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import BinaryIO, Final
 
+from . import registry
 from .errors import Refused, SnapshotMissing, UsageError
 from .model import Stat, Version
 from .ports import Historic, Rereading, Store
@@ -58,6 +59,23 @@ def read_newer(store: Store, version: str) -> Generator[tuple[Stat, BinaryIO] | 
     # A publish in between is told under the version before it, and read once more: no harm.
     with store.read() as stream:
         yield stat, stream
+
+
+@contextmanager
+def version_of(
+    store: str | Store, version: str | None, *, to_adopt: bool = False
+) -> Generator[Store]:
+    """The store, or the version of its object that is meant."""
+    with closing(registry.open_store(store)) as opened:
+        if version is None:
+            yield opened
+            return
+        with closing(at(opened, version)) as past:
+            if not to_adopt:
+                yield past
+                return
+            check_present(opened, past)
+            yield opened
 
 
 def _historic(store: Store) -> Historic:

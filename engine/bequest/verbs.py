@@ -1,0 +1,191 @@
+"""The verbs of a controller that lives: publish, look, install. Each opens what it needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from . import registry, versions
+from .backup import ask, open_recorder, read_status, selection_of, with_files
+from .compactor import Limits
+from .errors import UsageError
+from .follow import followed_status
+from .publisher import Publisher
+from .report import (
+    HistoryEntry,
+    InspectReport,
+    LogEntry,
+    PublishReport,
+    Status,
+    VerifyReport,
+    iso,
+)
+from .verify import inspect as _inspect
+from .verify import log as _log
+from .verify import unpublished as _unpublished
+from .verify import verify as _verify
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from .model import Version
+    from .ports import Store
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def backup(
+    database: Any,
+    store: str | Store,
+    *,
+    include: tuple[str, ...] | None = None,
+    exclude: tuple[str, ...] | None = None,
+    overwrite: bool = False,
+    rewrite: bool = False,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    files: Sequence[str | os.PathLike[str]] = (),
+    files_ignore: Sequence[str] | None = None,
+    files_limit: int | None = None,
+) -> PublishReport:
+    """Publish once, now.
+
+    Without ``include`` and ``exclude`` the tables chosen at the last time are kept. ``files`` and
+    its companions are as for `Backup`. Raises `Refused` when the object is not this database's to
+    overwrite (``overwrite`` does so anyway).
+    """
+    with (
+        closing(registry.open_store(store)) as opened,
+        closing(registry.open_source(database)) as source,
+    ):
+        recorder = open_recorder(
+            database, source, opened, files,
+            ignore=files_ignore, limit_bytes=files_limit, overwrite=overwrite,
+        )  # fmt: skip
+        if recorder is not None:
+            source.installed()  # a database that is not there must not be made by a table
+            recorder.prepare()
+        source.install(selection_of(include, exclude))
+        if recorder is not None:
+            recorder.reconcile()
+        publisher = Publisher(
+            source,
+            opened,
+            registry.system_clock(),
+            limits=limits,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        report = publisher.publish(rewrite=rewrite, check=True, exact=True)
+        uncovered = () if recorder is None else recorder.uncovered
+        return replace(report, not_covered=(*report.not_covered, *uncovered))
+
+
+def verify(
+    store: str | Store,
+    database: Any = None,
+    *,
+    version: str | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check that the object is whole; with ``database`` also that it equals the object.
+
+    ``version`` is one that `history` lists.
+    """
+    with versions.version_of(store, version) as opened:
+        if database is None:
+            return _verify(opened, None, progress)
+        with closing(registry.open_source(database)) as source:
+            return _verify(opened, source, progress, registry.pair)
+
+
+def inspect(store: str | Store, *, version: str | None = None) -> InspectReport:
+    """What the object holds, or held as the ``version`` that `history` lists."""
+    with versions.version_of(store, version) as opened:
+        return _inspect(opened)
+
+
+def history(store: str | Store, *, limit: int = versions.LIMIT) -> list[HistoryEntry]:
+    """The states of the object that the store keeps, newest first, the present one among them.
+
+    Raises `UsageError` for a store that cannot tell.
+    """
+    with closing(registry.open_store(store)) as opened:
+        return [_entry(found) for found in versions.history(opened, limit)]
+
+
+def log(store: str | Store | None = None, *, database: Any = None) -> Iterator[LogEntry]:
+    """The mutations of the object's tail, oldest first.
+
+    With ``database`` in place of an object: those in its journal that are not published, such as a
+    superseded controller keeps them, each with its row as it is now. Raises `Different` after the
+    last one if the journal may lack some.
+    """
+    if (store is None) == (database is None):
+        raise UsageError("Give an object or a database, whose mutations are to be listed.")
+    if store is None:
+        with closing(registry.open_source(database)) as source:
+            yield from _unpublished(source)
+        return
+    with closing(registry.open_store(store)) as opened:
+        yield from _log(opened)
+
+
+def status(database: Any, store: str | Store | None = None) -> Status:
+    """How a controller's backup stands, from its database alone; nothing is written.
+
+    A database that follows an object has the state ``following``.
+
+    With ``store`` the object is asked too, whether it is still this database's to write.
+    """
+    with closing(registry.open_source(database)) as source:
+        standing = getattr(source, "followed", lambda: None)()
+        if standing is not None:
+            return followed_status(standing)
+        if store is None:
+            return with_files(read_status(source, registry.system_clock()), database, source)
+        with closing(registry.open_store(store)) as opened:
+            error = ask(opened, source.recall())
+        found = read_status(source, registry.system_clock(), error)
+        return with_files(found, database, source)
+
+
+def install(
+    database: Any, *, include: tuple[str, ...] | None = None, exclude: tuple[str, ...] | None = None
+) -> bool:
+    """Install or mend capture; True when anything was changed."""
+    with closing(registry.open_source(database)) as source:
+        return source.install(selection_of(include, exclude))
+
+
+def migration(connection: Connection) -> AbstractContextManager[None]:
+    """Lift capture for the controller's own migration, and put it back afterwards.
+
+        with context.begin_transaction(), bequest.migration(connection):   # Alembic's env.py
+            context.run_migrations()
+
+    Does nothing where capture is not installed. The next publish is a rewrite.
+    """
+    return registry.migration(connection)
+
+
+def uninstall(database: Any) -> None:
+    """Remove all that Bequest ever put into the database."""
+    with closing(registry.open_source(database)) as source:
+        source.uninstall()
+
+
+def _entry(found: Version) -> HistoryEntry:
+    mark = found.mark
+    return HistoryEntry(
+        version=found.id,
+        current=found.current,
+        serial=None if mark is None else mark.serial,
+        epoch=None if mark is None else mark.epoch,
+        lineage=None if mark is None else mark.lineage,
+        at=iso(found.at),
+        bytes=found.size_bytes,
+    )
