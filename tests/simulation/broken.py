@@ -26,7 +26,12 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 
 def forgets_its_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Publisher, "_intend", lambda self, memory, intent: memory)
+    """It knows them while it sends, and has not written them down."""
+
+    def unwritten(self: Any, memory: Memory, intent: Any) -> Memory:
+        return replace(memory, intents=(*memory.intents, intent))
+
+    patch.setattr(Publisher, "_intend", unwritten)
 
 
 def keeps_only_its_last_intent(patch: pytest.MonkeyPatch) -> None:
@@ -252,14 +257,13 @@ def adopts_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
             stat: Stat | None = self._store.head()
             return stat and replace(stat, mark=self.before)  # type: ignore[attr-defined]
 
-    adopt = replay.adopt
+    class Careless(adopting.Adoption):
+        def __init__(self, store: Any, snapshot: Any, *rest: Any) -> None:
+            wrapped: Any = Unconditional(store)
+            wrapped.before = snapshot.newest
+            super().__init__(wrapped, snapshot, *rest)
 
-    def careless(store: Any, snapshot: Any, *rest: Any) -> Memory:
-        wrapped = Unconditional(store)
-        wrapped.before = snapshot.mark  # type: ignore[attr-defined]
-        return adopt(wrapped, snapshot, *rest)  # type: ignore[arg-type]
-
-    patch.setattr(replay, "adopt", careless)
+    patch.setattr(replay, "Adoption", Careless)
 
 
 def adopts_without_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
