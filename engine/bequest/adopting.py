@@ -45,11 +45,15 @@ class Adoption:
         self._chain = writer.chain.hex()
 
     def intended(self) -> Memory:
-        """What a database remembers that is about to adopt."""
+        """What a database remembers that is about to adopt.
+
+        Its epoch is already the new one: the database comes to be only once `send` has succeeded,
+        and must not fall back behind its predecessor should the object be gone by then.
+        """
         snapshot, mark = self._snapshot, self._mark
         return Memory(
             lineage=mark.lineage,
-            epoch=self._before.epoch,
+            epoch=mark.epoch,
             serial=self._before.serial,
             token=self._before.token,
             store=self._store.name,

@@ -63,3 +63,23 @@ def test_what_is_written_before_the_first_backup_is_journalled(
     assert bequest.status(new).pending_mutations == 1
     for engine in (old, new):
         engine.dispose()
+
+
+def test_it_is_its_predecessors_heir_even_when_the_object_was_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), tmp_path / "o.bequest"
+    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with old.begin() as connection:
+        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
+    bequest.backup(old, str(store))
+    with monkeypatch.context() as patch:
+        killed_after_the_commit(patch)
+        with pytest.raises(Killed):
+            bequest.restore(str(store), new.url)
+    store.unlink()
+    assert bequest.backup(new, str(store)).epoch == 2
+    with pytest.raises(bequest.Superseded):
+        bequest.backup(old, str(store))
+    for engine in (old, new):
+        engine.dispose()
