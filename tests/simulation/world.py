@@ -589,7 +589,17 @@ class World:
         def work() -> object:
             thread = current()
             before = Commit(None, 0, dict(database.rows), database.notes, database.generation, 0)
-            target = SimulatedTarget(database, machine.name)
+
+            def born(heir: bool) -> None:
+                promises.promise_8_replaced(database, thread.read_commit)
+                if heir:
+                    # From now on it is a controller's database: somebody may start it at once, and
+                    # whatever becomes of the restore, nobody has to restore it again.
+                    machine.complete, machine.restoring = True, False
+                    if self.chance.random() < 0.3:
+                        self.boot(machine)
+
+            target = SimulatedTarget(database, machine.name, born)
             adoption = None
             if adopt:
                 new = partial(SimulatedSource, database, machine.name)
@@ -608,15 +618,11 @@ class World:
                     promises.promise_7_verified(thread)
                 if database.commit is replaced:
                     promises.promise_8_untouched(before, database)
-                else:
-                    promises.promise_8_replaced(database, thread.read_commit)
                 raise
             finally:
                 machine.restoring = False
             promises.promise_7_verified(thread)
-            promises.promise_8_replaced(database, thread.read_commit)
-            if adopt:
-                machine.complete = True
+            if adopt and machine.processes == [thread.process]:
                 self.boot(machine)
             return report.serial
 
