@@ -318,7 +318,11 @@ def takes_a_denial_for_an_answer_to_every_attempt(patch: pytest.MonkeyPatch) -> 
         stat: Stat = self._persist(lambda: self._settle(attempt, onto, mark))
         return stat
 
+    def gone(self: Any, memory: Memory) -> None:
+        self._source.remember(replace(memory, intents=memory.intents[:-1]), durable=False)
+
     patch.setattr(RetryingStore, "_write", believing)
+    patch.setattr(Publisher, "_forget_last", gone)
 
 
 def merges_what_it_restores(patch: pytest.MonkeyPatch) -> None:

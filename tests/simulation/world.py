@@ -498,6 +498,9 @@ class World:
 
     def do_backup(self, *, overwrite: bool = False) -> None:
         machine = self._any()
+        behind = [each for each in self.machines if each.database.memory.state == "superseded"]
+        if overwrite and behind and self.chance.random() < 0.5:
+            machine = self.chance.choice(behind)  # whose status tells an operator to do it
         if machine.complete and not machine.restoring:
             self._backup(machine, rewrite=self.chance.random() < 0.3, overwrite=overwrite)
 
