@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from .errors import Conflict, Unreachable
 from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
@@ -16,6 +17,9 @@ from .ports import Clock, Cut, Source, Store
 from .snapshot.fold import Snapshot
 from .snapshot.frame import SEAL
 from .snapshot.writer import FrameWriter, seal_of, write_changes
+
+SETTLE_SECONDS: Final = 20.0
+"""How long a publish from the new database, which somebody has started, is waited for."""
 
 
 class Adoption:
@@ -45,11 +49,15 @@ class Adoption:
         self._chain = writer.chain.hex()
 
     def intended(self) -> Memory:
-        """What a database remembers that is about to adopt."""
+        """What a database remembers that is about to adopt.
+
+        Its epoch is already the new one: the database comes to be only once `send` has succeeded,
+        and must not fall back behind its predecessor should the object be gone by then.
+        """
         snapshot, mark = self._snapshot, self._mark
         return Memory(
             lineage=mark.lineage,
-            epoch=self._before.epoch,
+            epoch=mark.epoch,
             serial=self._before.serial,
             token=self._before.token,
             store=self._store.name,
@@ -177,20 +185,39 @@ def restless(store: Store) -> Conflict:
 
 
 def settle_in(
-    source: Source, snapshot: Snapshot, memory: Memory, *, can_append: bool = True
+    source: Source,
+    snapshot: Snapshot,
+    memory: Memory,
+    *,
+    can_append: bool = True,
+    unwritten: bool = False,
 ) -> None:
     """Install capture in the new database and let it remember its inheritance.
 
-    ``can_append``: whether the object's tail may go on, should the tables be the same.
+    ``can_append``: whether the object's tail may go on. It does when the tables are the same, and
+    capture, which is then as old as the database, tells that nothing was written since; without
+    such a capture when ``unwritten``: nobody else had a right to write yet. Raises `AccessError`.
     """
     try:
-        source.install()
-        with source.cut(Memory()) as cut:
-            same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
-            position = cut.position if same and can_append else ""
-        source.remember(replace(memory, position=position), durable=True)
+        mended = source.install()
+        with source.exclusive(SETTLE_SECONDS):
+            if _has_gone_on(source.recall(), memory):
+                return
+            with source.cut(Memory()) as cut:
+                same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
+                position = cut.position if same and can_append else ""
+            # Somebody may have started the controller already.
+            if (mended and not unwritten) or source.pending(Memory()).mutations:
+                position = ""
+            source.remember(replace(memory, position=position), durable=True)
     finally:
         source.close()
+
+
+def _has_gone_on(found: Memory, inherited: Memory) -> bool:
+    """Whether somebody has published from the new database already."""
+    same = (found.lineage, found.epoch) == (inherited.lineage, inherited.epoch)
+    return same and found.serial >= inherited.serial
 
 
 def _same_tables(cut: Cut, snapshot: Snapshot) -> bool:

@@ -285,7 +285,7 @@ def promote(
         dict(memory.attributes),
         catalog,
     )
-    settle_in(source(), cast(Snapshot, place), memory)
+    settle_in(source(), cast(Snapshot, place), memory, unwritten=True)
     _count(source())
     following.released()
     return PromoteReport(

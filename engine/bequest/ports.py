@@ -213,7 +213,10 @@ class Source(Protocol):
         ...
 
     def trim(self, position: str) -> None:
-        """Forget the journal up to ``position``, in steps too small to disturb other writers."""
+        """Forget the journal up to ``position``, in steps too small to disturb other writers.
+
+        An empty ``position`` stands for the beginning: nothing is forgotten.
+        """
         ...
 
     def cut(self, memory: Memory) -> AbstractContextManager[Cut]:

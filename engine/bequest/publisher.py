@@ -44,6 +44,9 @@ from .snapshot.writer import TailTooLarge, write_base, write_tail
 SPOOL_BYTES: Final = 8 * 1024 * 1024
 LOOKUP_KEYS: Final = 500
 ATTEMPTS: Final = 5
+OPEN_INTENTS: Final = 100
+"""Intents kept while their outcome is unknown. With the watcher's waits a hundred attempts take an
+hour and a half: no request that old is still on its way, and the memory must not grow for weeks."""
 _STEP: Final = {Operation.INSERT: 1, Operation.DELETE: -1}
 
 
@@ -382,7 +385,8 @@ class Publisher:
     # -- before and after the store -------------------------------------------------------
 
     def _intend(self, memory: Memory, intent: Intent) -> Memory:
-        memory = replace(memory, intents=(*memory.intents, intent), mode=self._mode or memory.mode)
+        intents = (*memory.intents, intent)[-OPEN_INTENTS:]
+        memory = replace(memory, intents=intents, mode=self._mode or memory.mode)
         self._source.remember(memory, durable=True)
         return memory
 
@@ -397,9 +401,20 @@ class Publisher:
                 return stat
             raise
         except Denied:
-            # It was not done, and will not be: there is nothing to recognise later.
-            self._source.remember(replace(memory, intents=memory.intents[:-1]), durable=False)
+            self._forget_last(memory)
             raise
+
+    def _forget_last(self, memory: Memory) -> None:
+        """A denied publish was not done, and will not be: nothing to recognise later.
+
+        The object is looked at all the same: a store may be denied its last, tidying step only.
+        """
+        with suppress(BequestError):
+            stat = self._store.head()
+            token = memory.intents[-1].token
+            if stat is None or stat.mark is None or stat.mark.token != token:
+                memory = replace(memory, intents=memory.intents[:-1])
+                self._source.remember(memory, durable=False)
 
     def _acknowledge(self, memory: Memory, intent: Intent, stat: Stat) -> Memory:
         now = self._clock.time()

@@ -8,11 +8,12 @@ rows folded from the object.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Final
 
 from .adopting import Adoption, settle_in
-from .errors import Conflict, Different, Refused
+from .errors import AccessError, Conflict, Different, Refused
 from .model import Memory
 from .plan import Plan
 from .ports import Clock, Heir, Loading, Migratable, Migrations, Store, Target
@@ -90,6 +91,7 @@ def _replay(
     progress: Progress | None,
 ) -> RestoreReport:
     memory: Memory | None = None
+    heir = False
     with target.replace(force=plan.force) as loading:
         rows = _load(ready, loading, plan.migrations, progress)
         if plan.adoption is not None:
@@ -97,13 +99,16 @@ def _replay(
             adoption = Adoption(store, ready.snapshot, clock, plan.adoption.token(), rows)
             if isinstance(loading, Heir):
                 loading.inherit(adoption.intended())
+                heir = True
             memory = adoption.send()
     if plan.adoption is not None and memory is not None:
         # Migrations, or another kind of database, made another schema than the recorded one: the
         # next publish is a rewrite.
         same_kind = ready.snapshot.header.get("dialect") == target.dialect
         can_append = plan.migrations is None and same_kind
-        settle_in(plan.adoption.source(), ready.snapshot, memory, can_append=can_append)
+        # What an heir cannot settle now it settles itself, with its first publish.
+        with suppress(AccessError) if heir else nullcontext():
+            settle_in(plan.adoption.source(), ready.snapshot, memory, can_append=can_append)
     return _restored(ready, target, rows, adopted=memory is not None)
 
 

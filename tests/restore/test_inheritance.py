@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -61,5 +62,71 @@ def test_what_is_written_before_the_first_backup_is_journalled(
     with new.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
     assert bequest.status(new).pending_mutations == 1
+    for engine in (old, new):
+        engine.dispose()
+
+
+def test_what_is_written_while_the_restore_settles_in_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
+    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with old.begin() as connection:
+        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
+    bequest.backup(old, store)
+    settle_in = replay.settle_in
+
+    def started_meanwhile(*arguments: Any, **options: Any) -> None:
+        with new.begin() as connection:
+            connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
+        settle_in(*arguments, **options)
+
+    monkeypatch.setattr(replay, "settle_in", started_meanwhile)
+    bequest.restore(store, new.url)
+    bequest.backup(new, store)
+    assert bequest.verify(store, new).ok
+    for engine in (old, new):
+        engine.dispose()
+
+
+def test_what_is_published_while_the_restore_settles_in_stays_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
+    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with old.begin() as connection:
+        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
+    bequest.backup(old, store)
+    settle_in = replay.settle_in
+
+    def published_meanwhile(*arguments: Any, **options: Any) -> None:
+        bequest.backup(new, store)
+        settle_in(*arguments, **options)
+
+    monkeypatch.setattr(replay, "settle_in", published_meanwhile)
+    bequest.restore(store, new.url)
+    with new.begin() as connection:
+        connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
+    assert bequest.backup(new, store).action == "append"
+    for engine in (old, new):
+        engine.dispose()
+
+
+def test_it_is_its_predecessors_heir_even_when_the_object_was_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), tmp_path / "o.bequest"
+    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with old.begin() as connection:
+        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
+    bequest.backup(old, str(store))
+    with monkeypatch.context() as patch:
+        killed_after_the_commit(patch)
+        with pytest.raises(Killed):
+            bequest.restore(str(store), new.url)
+    store.unlink()
+    assert bequest.backup(new, str(store)).epoch == 2
+    with pytest.raises(bequest.Superseded):
+        bequest.backup(old, str(store))
     for engine in (old, new):
         engine.dispose()

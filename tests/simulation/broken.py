@@ -17,6 +17,7 @@ from bequest.model import Mark, Memory, Operation, Stat
 from bequest.publisher import Publisher
 from bequest.snapshot import frame, reader
 from bequest.watcher import Watcher
+from bequest_adapters.stores.retrying import RetryingStore
 
 from .bucket import Bucket
 from .database import Loading, SimulatedCut, SimulatedSource, SimulatedTarget
@@ -26,7 +27,12 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 
 def forgets_its_intents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Publisher, "_intend", lambda self, memory, intent: memory)
+    """It knows them while it sends, and has not written them down."""
+
+    def unwritten(self: Any, memory: Memory, intent: Any) -> Memory:
+        return replace(memory, intents=(*memory.intents, intent))
+
+    patch.setattr(Publisher, "_intend", unwritten)
 
 
 def keeps_only_its_last_intent(patch: pytest.MonkeyPatch) -> None:
@@ -252,14 +258,13 @@ def adopts_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
             stat: Stat | None = self._store.head()
             return stat and replace(stat, mark=self.before)  # type: ignore[attr-defined]
 
-    adopt = replay.adopt
+    class Careless(adopting.Adoption):
+        def __init__(self, store: Any, snapshot: Any, *rest: Any) -> None:
+            wrapped: Any = Unconditional(store)
+            wrapped.before = snapshot.newest
+            super().__init__(wrapped, snapshot, *rest)
 
-    def careless(store: Any, snapshot: Any, *rest: Any) -> Memory:
-        wrapped = Unconditional(store)
-        wrapped.before = snapshot.mark  # type: ignore[attr-defined]
-        return adopt(wrapped, snapshot, *rest)  # type: ignore[arg-type]
-
-    patch.setattr(replay, "adopt", careless)
+    patch.setattr(replay, "Adoption", Careless)
 
 
 def adopts_without_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
@@ -268,6 +273,56 @@ def adopts_without_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
         "Mark",
         lambda lineage, epoch, serial, token: Mark(lineage, epoch - 1, serial, token),
     )
+
+
+def forgets_to_inherit(patch: pytest.MonkeyPatch) -> None:
+    """The adapter says that it takes its inheritance, and does not."""
+    patch.setattr(Loading, "inherit", lambda self, memory: setattr(self, "inherited", Memory()))
+
+
+def inherits_after_the_adoption(patch: pytest.MonkeyPatch) -> None:
+    """The memory is written down behind the commit: between the two it knows nothing."""
+    take = SimulatedTarget.take
+
+    def early(self: Any, loading: Loading, commit: Any) -> None:
+        inherited, loading.inherited = loading.inherited, None
+        take(self, loading, commit)
+        loading.inherited = inherited  # its database counts as a controller's all the same
+
+    patch.setattr(SimulatedTarget, "take", early)
+
+
+def inherits_without_capture(patch: pytest.MonkeyPatch) -> None:
+    """What is written before the restore settles in is not journalled, and is taken for stored."""
+    settle = replay.settle_in
+
+    def blind(source: Any, *arguments: Any, **options: Any) -> None:
+        settle(source, *arguments, **{**options, "unwritten": True})
+
+    take = SimulatedTarget.take
+
+    def bare(self: Any, loading: Loading, commit: Any) -> None:
+        take(self, loading, commit)
+        self.database.captured = 0
+
+    patch.setattr(SimulatedTarget, "take", bare)
+    patch.setattr(replay, "settle_in", blind)
+
+
+def settles_in_over_what_was_published(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(adopting, "_has_gone_on", lambda found, inherited: False)
+
+
+def takes_a_denial_for_an_answer_to_every_attempt(patch: pytest.MonkeyPatch) -> None:
+    def believing(self: Any, attempt: Any, onto: Any, mark: Any) -> Stat:
+        stat: Stat = self._persist(lambda: self._settle(attempt, onto, mark))
+        return stat
+
+    def gone(self: Any, memory: Memory) -> None:
+        self._source.remember(replace(memory, intents=memory.intents[:-1]), durable=False)
+
+    patch.setattr(RetryingStore, "_write", believing)
+    patch.setattr(Publisher, "_forget_last", gone)
 
 
 def merges_what_it_restores(patch: pytest.MonkeyPatch) -> None:
@@ -350,6 +405,11 @@ BREAKS: list[Break] = [
     asks_the_store_inside_a_cut,
     adopts_whatever_is_there,
     adopts_without_a_new_epoch,
+    forgets_to_inherit,
+    inherits_after_the_adoption,
+    inherits_without_capture,
+    settles_in_over_what_was_published,
+    takes_a_denial_for_an_answer_to_every_attempt,
     merges_what_it_restores,
     restores_before_it_verified,
     gives_up_after_a_failure,

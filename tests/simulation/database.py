@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -305,6 +305,8 @@ class SimulatedSource:
 
     def trim(self, position: str) -> None:
         self._call("trim", may_fail=False)
+        if not position:
+            return
         installation, after = parse(position)
         database = self.database
         if installation == database.installation:
@@ -344,9 +346,10 @@ def pending(database: Database, memory: Memory) -> Pending:
 
 
 class Loading:
-    """A restored state that nobody sees yet."""
+    """A restored state that nobody sees yet, with what it inherits (`bequest.ports.Heir`)."""
 
     def __init__(self) -> None:
+        self.inherited: Memory | None = None
         self.tables: dict[int, list[Row]] = {ITEMS: [], NOTES: []}
         self.generation = 0
 
@@ -361,6 +364,10 @@ class Loading:
     def finish(self) -> None:
         current().call("finish")
 
+    def inherit(self, memory: Memory) -> None:
+        current().call("inherit")
+        self.inherited = memory
+
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
         yield self.tables[table.id]
 
@@ -370,9 +377,12 @@ class SimulatedTarget:
 
     dialect = "sim"
 
-    def __init__(self, database: Database, name: str) -> None:
+    def __init__(
+        self, database: Database, name: str, born: Callable[[bool], None] = lambda heir: None
+    ) -> None:
         self.database = database
         self.name = f"sim://{name}"
+        self._born = born
 
     def check(self, *, force: bool) -> None:
         current().call("check")
@@ -398,6 +408,7 @@ class SimulatedTarget:
         yield loading
         thread.call("commit")
         self.take(loading, thread.read_commit)
+        self._born(loading.inherited is not None)
         thread.call("committed")
 
     def take(self, loading: Loading, commit: Commit) -> None:
@@ -408,6 +419,10 @@ class SimulatedTarget:
         database.generation = loading.generation
         database.journal, database.last, database.captured = [], 0, 0
         database.memory = Memory()
+        if loading.inherited is not None:
+            database.memory = loading.inherited
+            database.captured = database.generation
+            database.installation = database.chance.getrandbits(40)
         database.commit = replace(commit, parent=commit)  # a line of descent of its own
         database.landed = database.commit
         database.durable()

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from bequest.errors import Conflict, SnapshotMissing, Unreachable
+from bequest.errors import Conflict, Denied, SnapshotMissing, Unreachable
 from bequest.model import (
     Attributes,
     Catalog,
@@ -83,7 +83,8 @@ class Bucket:
 
 
 Fault = Callable[[str], str]
-"""Asked before every store request: "" none, "request", "answer", "late" or "crash"."""
+"""Asked before every store request: "" none, "request", "answer", "late", "denied" (before
+or "after" it was done) or "crash"."""
 
 
 def no_fault(_: str) -> str:
@@ -137,6 +138,8 @@ class SimulatedStore:
         stat = write()
         if kind == "answer":
             raise Unreachable("the answer was lost")
+        if kind == "denied after":
+            raise Denied("no such right")
         if kind == "crash after":
             raise Crash
         return stat
@@ -148,6 +151,8 @@ class SimulatedStore:
             raise Crash
         if kind == "request":
             raise Unreachable("the request was lost")
+        if kind == "denied":
+            raise Denied("no such right")
         return kind
 
 

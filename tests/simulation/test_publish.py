@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bequest.compactor import Limits
-from bequest.errors import Refused, Superseded, Unreachable
-from bequest.publisher import Publisher
+from bequest.errors import Denied, Refused, Superseded, Unreachable
+from bequest.publisher import OPEN_INTENTS, Publisher
 from bequest.watcher import Watcher
 from tests.simulation.small_world import (
     Bucket,
@@ -313,6 +313,61 @@ def test_an_overwrite_whose_answer_was_lost_is_recognised() -> None:
     assert quiet(database, bucket)[0].publish().epoch == 3
     assert bucket.body is not None
     assert state_of(bucket.body)[5] == "on"
+
+
+def test_an_open_intent_is_settled_without_a_change_so_that_nothing_late_can_land() -> None:
+    database, bucket, publisher, store = started()
+    database.write({1: "late"}, 2.0)
+    store.fault = lambda name: "late" if name == "append" else ""
+    with pytest.raises(Unreachable):
+        publisher.publish()
+    database.write({1: "a"}, 3.0)
+    store.fault = lambda _: ""
+    assert publisher.publish().action == "append"
+    settled = bucket.mark
+    bucket.late.pop()()
+    assert bucket.mark == settled
+    before = store.requests
+    assert publisher.publish().action == "unchanged"
+    assert store.requests == before
+
+
+def test_a_denied_publish_leaves_nothing_to_recognise() -> None:
+    database, _, publisher, store = started()
+    database.write({1: "c"}, 2.0)
+    store.fault = lambda name: "denied" if name == "append" else ""
+    for _ in range(3):
+        with pytest.raises(Denied):
+            publisher.publish()
+        assert database.memory.intents == ()
+
+
+def test_a_denial_of_what_was_done_all_the_same_is_seen_through() -> None:
+    database, bucket, publisher, store = started()
+    database.write({1: "c"}, 2.0)
+    store.fault = lambda name: "denied after" if name == "append" else ""
+    with pytest.raises(Denied):
+        publisher.publish()
+    store.fault = lambda _: ""
+    database.write({2: "d"}, 3.0)
+    assert publisher.publish().action == "append"
+    assert bucket.body is not None
+    assert state_of(bucket.body) == {1: "c", 2: "d"}
+
+
+def test_a_store_that_answers_but_takes_nothing_does_not_make_the_memory_grow() -> None:
+    database, bucket, publisher, store = started()
+    database.write({1: "c"}, 2.0)
+    store.fault = lambda name: "request" if name == "append" else ""
+    for _ in range(OPEN_INTENTS + 20):
+        with pytest.raises(Unreachable):
+            publisher.publish()
+    assert len(database.memory.intents) == OPEN_INTENTS
+    store.fault = lambda _: ""
+    publisher.publish()
+    assert database.memory.intents == ()
+    assert bucket.body is not None
+    assert state_of(bucket.body) == {1: "c", 2: "b"}
 
 
 def test_an_idle_controller_notices_a_deleted_object_when_its_schedule_comes_round() -> None:

@@ -498,6 +498,9 @@ class World:
 
     def do_backup(self, *, overwrite: bool = False) -> None:
         machine = self._any()
+        behind = [each for each in self.machines if each.database.memory.state == "superseded"]
+        if overwrite and behind and self.chance.random() < 0.5:
+            machine = self.chance.choice(behind)  # whose status tells an operator to do it
         if machine.complete and not machine.restoring:
             self._backup(machine, rewrite=self.chance.random() < 0.3, overwrite=overwrite)
 
@@ -589,7 +592,17 @@ class World:
         def work() -> object:
             thread = current()
             before = Commit(None, 0, dict(database.rows), database.notes, database.generation, 0)
-            target = SimulatedTarget(database, machine.name)
+
+            def born(heir: bool) -> None:
+                promises.promise_8_replaced(database, thread.read_commit)
+                if heir:
+                    # From now on it is a controller's database: somebody may start it at once, and
+                    # whatever becomes of the restore, nobody has to restore it again.
+                    machine.complete, machine.restoring = True, False
+                    if self.chance.random() < 0.3:
+                        self.boot(machine)
+
+            target = SimulatedTarget(database, machine.name, born)
             adoption = None
             if adopt:
                 new = partial(SimulatedSource, database, machine.name)
@@ -608,15 +621,11 @@ class World:
                     promises.promise_7_verified(thread)
                 if database.commit is replaced:
                     promises.promise_8_untouched(before, database)
-                else:
-                    promises.promise_8_replaced(database, thread.read_commit)
                 raise
             finally:
                 machine.restoring = False
             promises.promise_7_verified(thread)
-            promises.promise_8_replaced(database, thread.read_commit)
-            if adopt:
-                machine.complete = True
+            if adopt and machine.processes == [thread.process]:
                 self.boot(machine)
             return report.serial
 

@@ -127,6 +127,20 @@ def test_looking_after_a_conflict_is_tried_again_too() -> None:
     assert _append(store, []) == DONE
 
 
+@pytest.mark.parametrize(
+    ("calls", "heads"),
+    [
+        ([Unreachable("lost"), Denied("no such right")], []),
+        ([Conflict("with ourselves, perhaps")], [Denied("no such right")]),
+    ],
+)
+def test_a_denial_says_nothing_of_an_earlier_attempt(
+    calls: list[object], heads: list[object]
+) -> None:
+    with pytest.raises(Unreachable, match="no such right.*the next publish finds out"):
+        _append(Scripted(calls=calls, heads=heads), [])
+
+
 def test_every_attempt_sends_the_whole_body() -> None:
     store = Scripted(calls=[Unreachable("lost"), DONE])
     patient = retrying(store, sleep=lambda _: None)

@@ -7,6 +7,9 @@ A write whose answer was lost may have happened. Its repetition then meets a `Co
 So on every conflict the object is looked at: bearing the write's own token means success; being
 still the one expected means the conflict was a passing one (S3's 409), and the write is tried
 again; only else is it a conflict.
+
+`Denied` says that a write has not happened. So when an earlier attempt may have, it is raised as
+`Unreachable`, whose outcome the caller finds out later.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from bequest import versions
-from bequest.errors import Conflict, Throttled, Unreachable
+from bequest.errors import Conflict, Denied, Throttled, Unreachable
 from bequest.model import Mark, Stat, Version
 from bequest.ports import Store
 
@@ -79,14 +82,14 @@ class RetryingStore:
         def attempt() -> Stat:
             return self._store.append(data, onto=onto, mark=mark)
 
-        return self._persist(lambda: self._settle(attempt, onto, mark))
+        return self._write(attempt, onto, mark)
 
     def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
         def attempt() -> Stat:
             body.seek(0)
             return self._store.rewrite(body, size_bytes, onto=onto, mark=mark)
 
-        return self._persist(lambda: self._settle(attempt, onto, mark))
+        return self._write(attempt, onto, mark)
 
     def close(self) -> None:
         self._store.close()
@@ -103,6 +106,27 @@ class RetryingStore:
         stack, opened = self._persist(enter)
         with stack:
             yield opened
+
+    def _write(self, attempt: Callable[[], Stat], onto: Stat | None, mark: Mark) -> Stat:
+        unsure = False
+
+        def noted() -> Stat:
+            nonlocal unsure
+            try:
+                return attempt()
+            except (Conflict, Unreachable):
+                unsure = True
+                raise
+
+        try:
+            return self._persist(lambda: self._settle(noted, onto, mark))
+        except Denied as error:
+            if not unsure:
+                raise
+            raise Unreachable(
+                f"{error} Whether an earlier attempt of this publish arrived is not known; the "
+                "next publish finds out."
+            ) from error
 
     def _settle(self, attempt: Callable[[], Stat], onto: Stat | None, mark: Mark) -> Stat:
         try:
