@@ -183,7 +183,7 @@ def test_excluded_tables_stay_out(start: Start, store: Path) -> None:
     assert set(bequest.inspect(str(store)).tables) == {"site"}
 
 
-def test_by_schedule_it_publishes_at_the_first_start_and_then_waits(
+def test_by_schedule_it_publishes_at_the_first_start_and_then_waits_until_it_ends(
     start: Start, database: Path, store: Path
 ) -> None:
     arguments = ("--mode", "schedule", "--schedule", "0 0 1 1 *", "--timezone", "Europe/Amsterdam")
@@ -192,8 +192,8 @@ def test_by_schedule_it_publishes_at_the_first_start_and_then_waits(
     insert(database)
     sidecar.tell(signal.SIGTERM)
     code, events, _ = sidecar.end()
-    assert (code, [event["event"] for event in events]) == (0, ["stopped"])
-    assert bequest.inspect(str(store)).serial == 1
+    assert (code, [event["event"] for event in events]) == (0, ["published", "stopped"])
+    assert bequest.verify(str(store), f"sqlite:///{database}").ok
 
 
 @pytest.mark.parametrize(

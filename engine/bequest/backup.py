@@ -284,8 +284,7 @@ class Backup:
         if isinstance(self._publisher.last_error, Refused) or not self._ready:
             return False
         try:
-            if self._mode == "per-change":
-                self.flush(max(0.0, deadline - time.monotonic()))
+            self.flush(max(0.0, deadline - time.monotonic()))
         except BequestError as error:
             self._event("failed", {"error": str(error)})
             return False
@@ -306,7 +305,12 @@ def selection_of(include: Sequence[str] | None, exclude: Sequence[str] | None) -
     """The selection that two lists of globs mean; ``None`` when neither is given."""
     if include is None and exclude is None:
         return None
-    return Selection(tuple(include or ("*",)), tuple(exclude or ()))
+    return Selection(_globs(include) or ("*",), _globs(exclude))
+
+
+def _globs(given: Sequence[str] | None) -> tuple[str, ...]:
+    """One glob may be given without a list around it."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def open_recorder(

@@ -27,6 +27,12 @@ def judge(memory: Memory, stat: Stat | None, store: str) -> tuple[Verdict, Inten
     database's to overwrite.
     """
     if stat is None:
+        if memory.state == "superseded":
+            raise Superseded(
+                f"This controller is superseded, and the object at {store} is gone. Nothing was "
+                "backed up: the controller that inherited it will make it anew. If this one is to "
+                "be the controller again, say so once with `bequest backup --overwrite`."
+            )
         return Verdict.CREATE, None
     mark = stat.mark
     if mark is None:

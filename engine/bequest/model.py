@@ -250,6 +250,10 @@ class Pending:
     since: float | None
 
 
+LEFT_OUT = "left out by the choice of tables"
+"""The reason in `Catalog.not_covered` for a table that a `Selection` does not want."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which tables are captured: every one that some ``include`` matches and no ``exclude``."""

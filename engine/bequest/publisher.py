@@ -23,6 +23,7 @@ from .compactor import Limits, allowance, collapsed
 from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
 from .fence import Verdict, judge
 from .model import (
+    LEFT_OUT,
     Attributes,
     Catalog,
     Intent,
@@ -297,6 +298,12 @@ class Publisher:
 
         Raises `Refused`.
         """
+        if not catalog.tables and any(why == LEFT_OUT for _, why in catalog.not_covered):
+            raise Refused(
+                "The choice of tables leaves none: no name matches what --include and --exclude "
+                f"say. The backup at {self._store.name} is as it was and nothing was published. "
+                "Correct the choice; `--include '*'` takes all tables again."
+            )
         if self._overwrite or not collapsed(memory.rows, rows, self._limits):
             return
         counted = sum(cut.count(table) for table in catalog.tables)

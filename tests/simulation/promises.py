@@ -82,7 +82,8 @@ def promise_5_fenced(
     """Only whoever owns the object writes it, and no write drops what an earlier one held.
 
     ``undone``: somebody deleted the object or put an older one back, so it does not tell all that
-    was. A superseded controller may then make it anew, until its heir takes it back; and of
+    was. A superseded controller that has not heard of it may then make it anew, until its heir
+    takes it back; and of
     ``twins`` (copies of one database) nothing tells any more which one went on.
     """
     if before is None or before.mark is None or sender.overwrite:

@@ -59,7 +59,7 @@ def _print(report: dict[str, Any]) -> None:
         waiting += f"the oldest {seconds(report['pending_seconds'])} old"
     print_facts(
         {
-            "state": STATES.get(report["state"], report["state"]),
+            "state": _state(report),
             "not stored": waiting,
             "last publish": report["last_success"] or "never",
             "last error": report["last_error"],
@@ -72,6 +72,12 @@ def _print(report: dict[str, Any]) -> None:
             "files": number(report["files"], "file") if report["files"] else None,
         }
     )
+
+
+def _state(report: dict[str, Any]) -> str:
+    if report["state"] == "ok" and report["pending_transactions"]:
+        return "ok: what is not stored yet goes with the next scheduled backup"
+    return STATES.get(report["state"], str(report["state"]))
 
 
 def _drill(facts: dict[str, Any] | None) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from bequest.model import Catalog, Column, SchemaObject, Selection, Table
+from bequest.model import LEFT_OUT, Catalog, Column, SchemaObject, Selection, Table
 from bequest_schema import is_always_captured, is_internal
 
 from .text import fold, identifier, index_text
@@ -183,11 +183,11 @@ class Schema:
     def catalog(self, selection: Selection, numbers: dict[str, int]) -> Catalog:
         """What the engine publishes: the selected tables and what is built around them."""
         tables = tuple(table.table(numbers[table.name]) for table in self.selected(selection))
-        left_out = {fold(table.name) for table in self.tables} - {
-            fold(table.name) for table in tables
-        }
-        objects = tuple(found for found in self.objects if fold(found.table) not in left_out)
-        return Catalog(tables, objects, self.not_covered)
+        left_out = [table.name for table in self.tables if not chosen(table.name, selection)]
+        without = set(map(fold, left_out))
+        objects = tuple(found for found in self.objects if fold(found.table) not in without)
+        not_covered = (*self.not_covered, *((name, LEFT_OUT) for name in left_out))
+        return Catalog(tables, objects, not_covered)
 
 
 def chosen(name: str, selection: Selection) -> bool:
