@@ -16,7 +16,7 @@ from bequest.drilling import Drills
 from bequest.report import DrillReport
 from bequest_adapters.cli import main
 from bequest_adapters.cron import CronSchedule
-from tests.simulation.world import Clock
+from tests.simulation.small_world import Clock
 
 from .controller import Controller, contents
 
