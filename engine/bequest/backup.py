@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self
 
 from . import registry
 from .compactor import Limits
-from .drill import drill, note, noted
+from .drill import check_drillable, drill, note, noted
 from .drilling import Drills
 from .errors import AccessError, BequestError, Refused, UsageError
 from .fence import judge
@@ -100,6 +100,7 @@ class Backup:
         self._address = store
         self._drill_schedule = None
         if drill_schedule is not None:
+            check_drillable(self._source)
             self._drill_schedule = registry.cron(drill_schedule, timezone)
         self._drills: Drills | None = None
         self._recorder = open_recorder(

@@ -140,6 +140,16 @@ def _url(path: str) -> str:
     return URL.create(FILE_DIALECT, database=path).render_as_string()
 
 
+def check_drillable(source: Source) -> None:
+    """Raise `UsageError` where a schedule could not drill: it has only files to restore into."""
+    if source.dialect != FILE_DIALECT:
+        raise UsageError(
+            f"A drill of {source.name} needs an empty database on a server, and a schedule has "
+            "none. Nothing was started. Leave the drill schedule out, and let cron run `bequest "
+            "drill STORE --database URL --into URL` with a new database that is dropped afterwards."
+        )
+
+
 def note(source: Source, report: DrillReport) -> bool:
     """Keep the result with the controller; False where that is not possible."""
     if not isinstance(source, Notes) or not source.installed():

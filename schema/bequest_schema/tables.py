@@ -37,6 +37,9 @@ CAPTURE = "bequest_capture"
 SETTINGS = "bequest_settings"
 
 FILES = "bequest_files"
+FILES_SCHEMA = "bequest_files"
+"""Where `FILES` is on PostgreSQL. Not in `SCHEMA`: nothing in there is ever part of a snapshot."""
+
 FOLLOWING = "bequest_following"
 
 TABLES = frozenset({JOURNAL, MEMORY, CAPTURE, SETTINGS, VERSION_TABLE})
@@ -55,9 +58,9 @@ def is_internal(name: str) -> bool:
     return name in TABLES or name == FOLLOWING
 
 
-def is_always_captured(name: str) -> bool:
+def is_always_captured(name: str, schema: str = FILES_SCHEMA) -> bool:
     """Whether a table is captured although no glob of the selection names it."""
-    return name == FILES
+    return name == FILES and schema == FILES_SCHEMA
 
 
 KEY_COLUMNS = 4
@@ -189,6 +192,12 @@ files = Table(
 )
 """Configuration files. ``path`` is relative to ``root`` (a name; its row has the empty path, and
 its note is the folder's place). ``schema/FORMAT.md`` tells what each column means."""
+
+postgresql_files = files.to_metadata(MetaData(), schema=FILES_SCHEMA)
+"""The same on PostgreSQL."""
+
+postgresql_settings = settings.to_metadata(MetaData(), schema=SCHEMA)
+"""`settings`, named in full."""
 
 
 following_metadata = MetaData()

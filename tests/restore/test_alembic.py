@@ -4,7 +4,6 @@ would have left."""
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -20,7 +19,9 @@ import bequest
 from bequest_adapters.cli import main
 
 from .controller import contents, rows
+from .kinds import Kind, Sqlite, definitions, kind
 
+__all__ = ["kind"]
 RELEASES = Path(__file__).parent / "releases"
 REVISIONS = [f"r{number:02}" for number in range(1, 11)]
 HEAD = REVISIONS[-1]
@@ -34,83 +35,68 @@ def configuration(database: str, scripts: Path = RELEASES, **attributes: object)
     return config
 
 
-def work(path: Path, revision: str) -> None:
+def work(kind: Kind, url: str, revision: str) -> None:
     """What users did while this release was in use: a site and a router of that release."""
     number = int(revision[1:])
     column = {True: "hostname", False: "name"}[number < 4]
-    with closing(sqlite3.connect(path)) as db:
-        if number < 7:
-            site = (f"Site {number}", f"Street {number}; City {number}")
-            db.execute("INSERT INTO site (name, address) VALUES (?, ?)", site)
-        else:
-            db.execute("INSERT INTO site (name) VALUES (?)", (f"Site {number}",))
-            db.execute("INSERT INTO address (site_id, city) VALUES (?, 'Delft')", (number,))
-        db.execute(
-            f"INSERT INTO router (site_id, {column}, ports) VALUES (1, ?, ?)",
-            (f"router-{number}", str(number)),
-        )
-        if number >= 3:
-            table = "tag" if number < 10 else "label"
-            db.execute(f"INSERT INTO {table} (router_id, word) VALUES (?, 'core')", (number,))
-        if number == 5:
-            db.execute("DELETE FROM setting WHERE k = 'greeting'")  # the seed must not come back
-        db.commit()
+    if number < 7:
+        site = (f"Site {number}", f"Street {number}; City {number}")
+        kind.run(url, "INSERT INTO site (name, address) VALUES (?, ?)", site)
+    else:
+        kind.run(url, "INSERT INTO site (name) VALUES (?)", (f"Site {number}",))
+        kind.run(url, "INSERT INTO address (site_id, city) VALUES (?, 'Delft')", (number,))
+    router = (f"router-{number}", str(number))
+    kind.run(url, f"INSERT INTO router (site_id, {column}, ports) VALUES (1, ?, ?)", router)
+    if number >= 3:
+        table = "tag" if number < 10 else "label"
+        kind.run(url, f"INSERT INTO {table} (router_id, word) VALUES (?, 'core')", (number,))
+    if number == 5:
+        kind.run(url, "DELETE FROM setting WHERE k = 'greeting'")  # the seed must not come back
 
 
-@pytest.fixture(params=["sqlite"])
-def upgraded(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
-    """Makes a controller that has lived from the first release to the given one."""
-
-    def make(until: str) -> str:
-        path = tmp_path / "live.db"
-        url = f"{request.param}:///{path}"
-        for revision in REVISIONS[: REVISIONS.index(until) + 1]:
-            command.upgrade(configuration(url), revision)
-            work(path, revision)
-        return url
-
-    return make
+def live_until(kind: Kind, until: str) -> str:
+    """A controller that has lived from the first release to the given one."""
+    url = kind.new("live")
+    for revision in REVISIONS[: REVISIONS.index(until) + 1]:
+        command.upgrade(configuration(url), revision)
+        work(kind, url, revision)
+    return url
 
 
-def definitions(path: Path) -> set[tuple[str, str]]:
-    """Tables, indexes and views of a database, without spelling that carries no meaning."""
-    found = rows(
-        path,
-        "SELECT name, sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'bequest%'"
-        " AND tbl_name NOT LIKE 'bequest%'",
-    )
-    return {(name, re.sub(r'[\s"]+', " ", sql)) for name, sql in found}
+@pytest.fixture
+def upgraded(tmp_path: Path) -> Callable[[str], str]:
+    """The same on SQLite, as ``live.db``."""
+    return lambda until: live_until(Sqlite(tmp_path), until)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_an_object_of_any_release_comes_into_the_newest(
-    upgraded: Callable[[str], str], tmp_path: Path, revision: str
+    kind: Kind, tmp_path: Path, revision: str
 ) -> None:
-    live, store = upgraded(revision), str(tmp_path / "o.bequest")
+    live, new, store = live_until(kind, revision), kind.new("new"), str(tmp_path / "o.bequest")
     bequest.backup(live, store)
     assert bequest.inspect(store).revisions == (revision,)
-    new = tmp_path / "new.db"
-    report = bequest.restore(store, f"sqlite:///{new}", alembic=configuration(live))
+    report = bequest.restore(store, new, alembic=configuration(live))
     assert (report.verified, report.adopted) == (True, True)
     command.upgrade(configuration(live), HEAD)  # what a live upgrade would have left
-    assert contents(new) == contents(tmp_path / "live.db")
-    assert definitions(new) == definitions(tmp_path / "live.db")
-    assert bequest.backup(f"sqlite:///{new}", store).action == "rewrite"
-    assert bequest.verify(store, f"sqlite:///{new}").ok
+    assert kind.state(new) == kind.state(live)
+    assert bequest.backup(new, store).action == "rewrite"
+    assert bequest.verify(store, new).ok
 
 
 @pytest.mark.parametrize("style", ["url", "attribute", "async", "elsewhere", "offline only"])
 def test_however_env_py_finds_its_database_only_the_new_one_is_migrated(
-    upgraded: Callable[[str], str], tmp_path: Path, style: str
+    kind: Kind, tmp_path: Path, style: str
 ) -> None:
-    live, store = upgraded("r04"), str(tmp_path / "o.bequest")
+    live, new, store = live_until(kind, "r04"), kind.new("new"), str(tmp_path / "o.bequest")
     bequest.backup(live, store)
-    before = contents(tmp_path / "live.db")
+    before = kind.state(live)
+    # psycopg is a driver of both sorts.
     url = live.replace("sqlite:", "sqlite+aiosqlite:") if style == "async" else live
     config = configuration(url, style=style, elsewhere=live)
-    bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", alembic=config, adopt=False)
-    assert rows(tmp_path / "new.db", "SELECT * FROM alembic_version") == [(HEAD,)]
-    assert contents(tmp_path / "live.db") == before
+    bequest.restore(store, new, alembic=config, adopt=False)
+    assert kind.run(new, "SELECT * FROM alembic_version") == [(HEAD,)]
+    assert kind.state(live) == before
     assert config.get_main_option("sqlalchemy.url") == url
     assert "connection" not in config.attributes
 
@@ -203,34 +189,29 @@ class TestNamedUpFront:
 
 @pytest.mark.parametrize("failing", ["migration", "nothing run"])
 def test_migrations_that_fail_leave_target_and_object_as_they_were(
-    upgraded: Callable[[str], str], tmp_path: Path, failing: str
+    kind: Kind, tmp_path: Path, failing: str
 ) -> None:
-    live, store = upgraded("r03"), str(tmp_path / "o.bequest")
+    live, target, store = live_until(kind, "r03"), kind.new("target"), str(tmp_path / "o.bequest")
     bequest.backup(live, store)
-    target = tmp_path / "target.db"
-    with closing(sqlite3.connect(target)) as db:
-        db.execute("CREATE TABLE mine (a)")
-    object_before, target_before = Path(store).read_bytes(), target.read_bytes()
+    kind.run(target, "CREATE TABLE mine (a integer)")
+    object_before, target_before = Path(store).read_bytes(), kind.state(target)
     if failing == "migration":
         config = configuration(live, scripts_like(tmp_path, r11=BROKEN))
     else:
         config = configuration(live, style="none")
     with pytest.raises(bequest.Refused, match="as it was"):
-        bequest.restore(store, f"sqlite:///{target}", force=True, alembic=config)
-    assert (Path(store).read_bytes(), target.read_bytes()) == (object_before, target_before)
+        bequest.restore(store, target, force=True, alembic=config)
+    assert (Path(store).read_bytes(), kind.state(target)) == (object_before, target_before)
     assert bequest.backup(live, store).action == "unchanged"
     assert not [path for path in tmp_path.iterdir() if "bequest-restore" in path.name]
 
 
-def test_a_schema_that_was_changed_by_hand_is_refused(
-    upgraded: Callable[[str], str], tmp_path: Path
-) -> None:
-    live, store = upgraded("r03"), str(tmp_path / "o.bequest")
-    with closing(sqlite3.connect(tmp_path / "live.db")) as db:
-        db.execute("ALTER TABLE site ADD COLUMN by_hand")
+def test_a_schema_that_was_changed_by_hand_is_refused(kind: Kind, tmp_path: Path) -> None:
+    live, store = live_until(kind, "r03"), str(tmp_path / "o.bequest")
+    kind.run(live, "ALTER TABLE site ADD COLUMN by_hand integer")
     bequest.backup(live, store)
     with pytest.raises(bequest.Refused, match="by_hand"):
-        bequest.restore(store, f"sqlite:///{tmp_path / 'n.db'}", alembic=configuration(live))
+        bequest.restore(store, kind.new("new"), alembic=configuration(live))
 
 
 def test_what_no_migration_made_is_restored_as_recorded(
@@ -263,7 +244,7 @@ def test_a_migration_written_in_offline_mode_does_not_escape_capture(
     command.upgrade(config, "r01:r03", sql=True)
     with closing(sqlite3.connect(tmp_path / "live.db")) as db:
         db.executescript(script.getvalue())
-    work(tmp_path / "live.db", "r03")
+    work(Sqlite(tmp_path), live, "r03")
     assert bequest.backup(live, store).action == "rewrite"
     assert bequest.verify(store, live).ok
     assert bequest.inspect(store).revisions == ("r03",)
@@ -283,7 +264,7 @@ def test_migrations_and_capture_get_on_in_either_order_of_start(
     engine.dispose()
     with bequest.Backup(live, store) as backup:
         backup.flush()
-        work(tmp_path / "live.db", HEAD)
+        work(Sqlite(tmp_path), live, HEAD)
         backup.flush()
     assert bequest.verify(store, live).ok
     assert bequest.inspect(store).revisions == (HEAD,)

@@ -12,11 +12,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sqlalchemy import URL, Connection, NullPool, create_engine, delete, insert, select, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    NullPool,
+    create_engine,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from bequest.errors import BequestError, Denied, Unreachable
-from bequest_schema.tables import FILES, files, files_metadata, settings
+from bequest_schema.tables import (
+    FILES,
+    FILES_SCHEMA,
+    files,
+    postgresql_files,
+    postgresql_settings,
+    settings,
+)
 
 from .entries import FILE, PART, PART_BYTES, Entry
 
@@ -24,7 +41,6 @@ BUSY_SECONDS: Final = 5.0
 HERE: Final = "files_here"
 """A setting, so in no snapshot: what is recorded was once equal to the disk of this machine."""
 
-_DRIVERS: Final = {"postgresql": "postgresql+psycopg"}
 _FACTS: Final = {
     "kind": "kind", "mode": "mode", "uid": "uid", "gid": "gid", "owner": "owner", "grp": "group",
     "size": "size", "digest": "digest", "note": "note",
@@ -46,41 +62,46 @@ class FilesTable:
 
     def __init__(self, url: URL, name: str) -> None:
         """``name`` is the database's address, fit for a log."""
-        backend = url.get_backend_name()
-        arguments: dict[str, Any] = {"timeout": BUSY_SECONDS} if backend == "sqlite" else {}
-        plain = url.set(drivername=_DRIVERS.get(backend, backend))
-        self._engine = create_engine(plain, poolclass=NullPool, connect_args=arguments)
+        self._serves = url.get_backend_name() == "postgresql"
+        self._engine = _postgresql(url) if self._serves else _sqlite(url)
+        self._files = postgresql_files if self._serves else files
+        self._settings = postgresql_settings if self._serves else settings
         self._name = name
 
     def exists(self) -> bool:
         """Whether files were ever recorded here."""
         with self._using() as connection:
-            return connection.dialect.has_table(connection, FILES)
+            return self._is_there(connection)
 
     def create(self) -> bool:
         """Make the table if it is not there; True when it was made."""
         with self._using() as connection:
-            if connection.dialect.has_table(connection, FILES):
+            if self._is_there(connection):
                 return False
-            files_metadata.create_all(connection)
+            if self._serves:
+                connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {FILES_SCHEMA}")
+            self._files.create(connection)
             return True
+
+    def _is_there(self, connection: Connection) -> bool:
+        return connection.dialect.has_table(connection, FILES, schema=self._files.schema)
 
     def entries(self) -> dict[tuple[str, str], Entry]:
         """The facts of everything recorded, by root and path."""
-        columns = [files.c.root, files.c.path, *(files.c[name] for name in _FACTS)]
+        table = self._files.c
+        columns = [table.root, table.path, *(table[name] for name in _FACTS)]
         with self._using() as connection:
-            facts = select(*columns).where(files.c.part == 0)
+            facts = select(*columns).where(table.part == 0)
             rows = cast("Iterable[Any]", connection.execute(facts))
             found = [Entry(*row) for row in rows]
         return {(entry.root, entry.path): entry for entry in found}
 
     def rows(self) -> Iterator[tuple[Entry, int, bytes | None]]:
         """Facts (part 0) and pieces of content, in order of root, path and part."""
-        columns = [
-            files.c.root, files.c.path, *(files.c[name] for name in _FACTS), files.c.part,
-            files.c.content,
-        ]  # fmt: skip
-        order = (files.c.root, files.c.path, files.c.part)
+        table = self._files.c
+        facts = (table[name] for name in _FACTS)
+        columns = [table.root, table.path, *facts, table.part, table.content]
+        order = (table.root, table.path, table.part)
         with self._using() as connection:
             streaming = connection.execution_options(yield_per=8)
             rows = cast("Iterable[Any]", streaming.execute(select(*columns).order_by(*order)))
@@ -92,26 +113,26 @@ class FilesTable:
         """Record ``changes`` in one transaction."""
         with self._using() as connection:
             for change in changes:
-                here = (files.c.root == change.root) & (files.c.path == change.path)
+                here = (self._files.c.root == change.root) & (self._files.c.path == change.path)
                 if change.entry is None or change.content is not None or not _is_kept(change):
-                    connection.execute(delete(files).where(here))
+                    connection.execute(delete(self._files).where(here))
                     if change.entry is not None:
-                        connection.execute(insert(files), _rows(change.entry, change.content))
+                        connection.execute(insert(self._files), _rows(change.entry, change.content))
                 else:
-                    facts = update(files).where(here, files.c.part == 0)
+                    facts = update(self._files).where(here, self._files.c.part == 0)
                     connection.execute(facts.values(_facts(change.entry)))
 
     def is_here(self) -> bool:
         """Whether what is recorded was once equal to the disk of this machine."""
         with self._using() as connection:
-            found = select(settings.c.value).where(settings.c.name == HERE)
+            found = select(self._settings.c.value).where(self._settings.c.name == HERE)
             return connection.execute(found).scalar() is not None
 
     def set_here(self) -> None:
         """Note that it is."""
         with self._using() as connection:
-            connection.execute(delete(settings).where(settings.c.name == HERE))
-            connection.execute(insert(settings).values(name=HERE, value="1"))
+            connection.execute(delete(self._settings).where(self._settings.c.name == HERE))
+            connection.execute(insert(self._settings).values(name=HERE, value="1"))
 
     @contextmanager
     def _using(self) -> Generator[Connection]:
@@ -131,6 +152,28 @@ class FilesTable:
             "changes of files are not in the backup; tables are not affected. It is tried again; "
             "if this stays, look for a transaction that is never ended, and at the disk's space."
         )
+
+
+def _sqlite(url: URL) -> Engine:
+    arguments = {"timeout": BUSY_SECONDS}
+    return create_engine(url.set(drivername="sqlite"), poolclass=NullPool, connect_args=arguments)
+
+
+def _postgresql(url: URL) -> Engine:
+    """By a connection as all of ours are, whichever driver ``url`` names and knows options of."""
+    from bequest_adapters.databases.postgresql.connection import connect, locate
+
+    address = locate(url)
+
+    def opened() -> object:
+        connection = connect(address)
+        connection.execute(f"SET lock_timeout = '{int(BUSY_SECONDS)}s'".encode())
+        connection.autocommit = False
+        return connection
+
+    return create_engine(
+        "postgresql+psycopg://", poolclass=NullPool, creator=opened, use_native_hstore=False
+    )
 
 
 def _is_kept(change: Change) -> bool:

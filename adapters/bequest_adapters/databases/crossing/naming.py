@@ -8,6 +8,7 @@ from typing import Final
 
 from bequest.errors import Refused
 from bequest.model import Catalog, Table
+from bequest_schema.tables import FILES, FILES_SCHEMA, is_always_captured
 
 LONGEST_BYTES: Final = 63
 PUBLIC: Final = "public"
@@ -48,7 +49,13 @@ def check_for_postgresql(table: Table) -> None:
 
 def sqlite_name(schema: str | None, name: str) -> str:
     """What a PostgreSQL table is called in SQLite: tables outside public bear their schema."""
-    return name if schema in (None, PUBLIC) else f"{schema}_{name}"
+    plain = schema in (None, PUBLIC) or is_always_captured(name, schema or "")
+    return name if plain else f"{schema}_{name}"
+
+
+def postgresql_schema(name: str) -> str:
+    """The schema of what crosses to PostgreSQL: public, but for recorded files."""
+    return FILES_SCHEMA if name == FILES else PUBLIC
 
 
 def check_for_sqlite(catalog: Catalog) -> None:
@@ -59,7 +66,10 @@ def check_for_sqlite(catalog: Catalog) -> None:
         full = f"{table.schema}.{table.name}"
         if name.lower() in seen:
             raise _refused(f"Tables {seen[name.lower()]} and {full} would both be {name!r}")
-        if name.lower().startswith(("sqlite_", "bequest_")):
+        ours = name.lower().startswith("bequest_")
+        if is_always_captured(table.name, table.schema or ""):
+            ours = False
+        if ours or name.lower().startswith("sqlite_"):
             raise _refused(f"Table {full} would be {name!r}, which is a reserved name")
         seen[name.lower()] = full
         columns = [column.name.lower() for column in table.columns]

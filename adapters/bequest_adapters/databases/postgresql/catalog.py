@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -28,7 +28,7 @@ def read_catalog(
         for shape in read_shapes(connection, selection)
         if (shape.schema, shape.name) in numbers
     ]
-    names = _quoted_names(connection, shapes)
+    names = quoted_names(connection, shapes)
     read = read_definitions(connection, names)
     tables = tuple(
         shape.table(
@@ -42,7 +42,7 @@ def read_catalog(
     return Catalog(tables, read.objects, read.not_covered)
 
 
-def _quoted_names(connection: psycopg.Connection[Any], shapes: list[TableShape]) -> list[str]:
+def quoted_names(connection: psycopg.Connection[Any], shapes: Sequence[TableShape]) -> list[str]:
     """As the server quotes them: only where it must."""
     (names,) = connection.execute(
         "SELECT pg_catalog.array_agg(pg_catalog.format('%%I.%%I', s, t) ORDER BY o)"

@@ -23,7 +23,7 @@ import psycopg
 from bequest.errors import Unreachable
 from bequest.model import Selection
 from bequest_schema import HEAD, VERSION_TABLE
-from bequest_schema.tables import CAPTURE, JOURNAL, MEMORY, SETTINGS
+from bequest_schema.tables import CAPTURE, FILES_SCHEMA, JOURNAL, MEMORY, SCHEMA, SETTINGS
 
 from . import grants
 from .connection import Connection
@@ -215,7 +215,8 @@ def uninstall(connection: Connection, name: str) -> None:
     """Drop every trigger, function and table that `install` ever made."""
     for relation in read_names(connection, read_triggers(connection)).values():
         _locked(connection, relation, name, partial(_drop_all, connection, relation))
-    connection.execute("DROP SCHEMA IF EXISTS bequest CASCADE")
+    for schema in (SCHEMA, FILES_SCHEMA):
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
 
 
 def _look(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from bequest.model import Memory, Pending, Selection
-from bequest_schema.tables import JOURNAL, MEMORY
+from bequest_schema.tables import JOURNAL, MEMORY, SCHEMA, SETTINGS
 
 from . import installation, journal, remembering
 from .connection import Address, Connection, Connections, connect, end
@@ -94,6 +94,24 @@ class PostgresSource:
         """`Source.remember`, on the connection that holds the right to publish."""
         with self._locks.bookkeeping() as connection:
             remembering.remember(connection, memory, durable=durable)
+
+    def note(self, name: str, text: str) -> None:
+        """`bequest.ports.Notes.note`."""
+        with self._connections.use() as connection:
+            connection.execute(
+                f"INSERT INTO {SCHEMA}.{SETTINGS} (name, value) VALUES (%s, %s)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [name, text],
+            )
+
+    def noted(self, name: str) -> str | None:
+        """`bequest.ports.Notes.noted`."""
+        with self._connections.use() as connection:
+            if not _has(connection, SETTINGS):
+                return None
+            sql = f"SELECT value FROM {SCHEMA}.{SETTINGS} WHERE name = %s"
+            row = connection.execute(sql, [name]).fetchone()
+            return None if row is None else str(row[0])
 
     def trim(self, position: str) -> None:
         """`Source.trim`."""

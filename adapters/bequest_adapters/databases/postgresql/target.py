@@ -45,8 +45,9 @@ class PostgresTarget:
 
     dialect = "postgresql"
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, url: URL) -> None:
         self._address = address
+        self._url = url
         self.kept: str | None = None
         self.left_out: tuple[tuple[str, str], ...] = ()
 
@@ -126,7 +127,7 @@ class PostgresTarget:
             with said(self.name, "beginning the restore"):
                 connection.execute("BEGIN")
             self._check(connection, force=force)
-            loading = PostgresLoading(connection, self.name, force=force)
+            loading = PostgresLoading(connection, self._url, self.name, force=force)
             yield loading
             loading.commit()
         self.kept, self.left_out = loading.kept, tuple(loading.left_out)
@@ -137,4 +138,4 @@ class PostgresTarget:
 
 def open_target(url: URL) -> Target:
     """The target at an SQLAlchemy URL. Raises `UsageError`."""
-    return PostgresTarget(locate(url))
+    return PostgresTarget(locate(url), url)

@@ -8,13 +8,15 @@ named, everything else must succeed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
 from psycopg import errors as server_errors
 from psycopg.rows import tuple_row
+from sqlalchemy import URL
+from sqlalchemy import Connection as Lent
 
 from bequest.errors import BequestError, Refused
 from bequest.model import Attributes, Catalog, Row, SchemaObject, Table
@@ -25,6 +27,8 @@ from .definitions_items import BEFORE_ROWS
 from .naming import qualified
 from .shapes import BASES
 from .target_faults import said
+from .target_lending import lent
+from .target_occupying import Occupied, occupy
 from .target_place import drop_ours, put_aside
 
 _SEQUENCE: Final = "sequence "
@@ -56,12 +60,16 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 
 class PostgresLoading:
     """A `bequest.ports.Loading`. ``left_out`` names what could not be made for want of a role."""
 
-    def __init__(self, connection: psycopg.Connection[Any], name: str, *, force: bool) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], url: URL, name: str, *, force: bool
+    ) -> None:
         self.kept: str | None = None
         self.left_out: list[tuple[str, str]] = []
         self._connection = connection
+        self._url = url
         self._name = name
         self._force = force
+        self._begun = False
         self._catalog = Catalog(())
         self._attributes: Attributes = {}
         self._copying: dict[int, Copying] = {}
@@ -70,8 +78,19 @@ class PostgresLoading:
 
     def create(self, catalog: Catalog, attributes: Attributes) -> None:
         """Make the tables. Raises `Refused` when this server cannot."""
+        self._start(catalog, attributes)
+        self._make_all(*_before_rows(catalog))
+        self._be_ready()
+
+    def _start(self, catalog: Catalog, attributes: Attributes) -> None:
         self._catalog, self._attributes = catalog, attributes
         self._refuse_missing_extensions()
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
         with said(self._name, "preparing the transaction"):
             for setting in _SETTINGS:
                 self._execute(setting)
@@ -80,11 +99,33 @@ class PostgresLoading:
             drop_ours(self._connection)
             if self._force:
                 self.kept = put_aside(self._connection, self._name)
-        self._make_all(*_before_rows(catalog))
-        for table in catalog.tables:
+
+    def _be_ready(self) -> None:
+        for table in self._catalog.tables:
             self._copying[table.id] = self._prepare(table)
         with said(self._name, "preparing the load"):
             self._execute(_AS_THE_APPLICATION)
+
+    @contextmanager
+    def lend(self, attributes: Attributes) -> Generator[Lent]:
+        """`bequest.ports.Migratable.lend`: what is committed there is a savepoint here."""
+        self._begin()
+        if self._finished:
+            self._secure()
+        with said(self._name, "running the migrations"):
+            with lent(self._connection, self._url, self._name) as connection:
+                yield connection
+            self._execute(_NAMED_IN_FULL)
+
+    def occupy(self, catalog: Catalog, attributes: Attributes) -> None:
+        """`bequest.ports.Migratable.occupy`."""
+        self._start(catalog, attributes)
+        with said(self._name, "emptying what the migrations filled"):
+            occupied = occupy(self._connection, catalog, self._name)
+        objects, rest = _before_rows(catalog)
+        self._make_all(objects, _missing(rest, occupied), occupied)
+        self._rest = (*self._rest, *occupied.afterwards, *occupied.security)
+        self._be_ready()
 
     def _refuse_missing_extensions(self) -> None:
         wanted = {item.name for item in self._catalog.objects if item.type == "extension"}
@@ -99,7 +140,12 @@ class PostgresLoading:
                 "snapshot needs. Nothing was changed. Install it on the server, then restore again."
             )
 
-    def _make_all(self, objects: Sequence[SchemaObject], rest: Sequence[SchemaObject]) -> None:
+    def _make_all(
+        self,
+        objects: Sequence[SchemaObject],
+        rest: Sequence[SchemaObject],
+        occupied: Occupied | None = None,
+    ) -> None:
         self._rest = tuple(rest)
         tables = sorted(
             self._catalog.tables, key=lambda table: table.options.get("place", len(objects))
@@ -107,11 +153,13 @@ class PostgresLoading:
         made = 0
         for table in tables:
             place = min(table.options.get("place", len(objects)), len(objects))
-            self._build(objects[made:place])
+            self._build(_missing(objects[made:place], occupied))
             made = max(made, place)
+            if occupied is not None and (table.schema, table.name) in occupied.tables:
+                continue
             with said(self._name, f"making table {table.name!r}"):
                 self._execute(table.sql)
-        self._build(objects[made:])
+        self._build(_missing(objects[made:], occupied))
 
     def _prepare(self, table: Table) -> Copying:
         with said(self._name, f"looking at table {table.name!r}"):
@@ -185,9 +233,13 @@ class PostgresLoading:
                 f"The restore ended before everything was loaded. {self._name} is as it was. "
                 "Please report this."
             )
-        self._build(item for item in self._rest if item.type == _ROW_SECURITY)
+        self._secure()
         with said(self._name, "committing"):
             self._execute("COMMIT")
+
+    def _secure(self) -> None:
+        self._build(item for item in self._rest if item.type == _ROW_SECURITY)
+        self._rest = ()
 
     def _execute(self, statement: str) -> None:
         self._connection.execute(statement.encode("utf-8", "surrogateescape"))
@@ -203,6 +255,12 @@ def _before_rows(
         return objects[:number], objects[number:]
     first = [item for item in objects if item.type in BEFORE_ROWS]
     return first, [item for item in objects if item.type not in BEFORE_ROWS]
+
+
+def _missing(objects: Sequence[SchemaObject], occupied: Occupied | None) -> Sequence[SchemaObject]:
+    if occupied is None:
+        return objects
+    return [item for item in objects if (item.type, item.name) not in occupied.there]
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -121,6 +121,8 @@ def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
     for schema in schemas:
         kept = _kept_name(stamp, schema)
         _execute(connection, f"ALTER SCHEMA {identifier(schema)} RENAME TO {identifier(kept)}")
+    if "public" in schemas:
+        _make_public(connection)
     for extension, schema, _ in moved:
         _execute(connection, f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
         _execute(
@@ -128,6 +130,13 @@ def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
             f"ALTER EXTENSION {identifier(extension)} SET SCHEMA {identifier(schema)}",
         )
     return f"schemas bequest_kept_{stamp}_*"
+
+
+def _make_public(connection: psycopg.Connection[Any]) -> None:
+    """As a new database has it; recorded rights add to these, or take them away."""
+    rights = "USAGE" if connection.info.server_version >= 150000 else "USAGE, CREATE"
+    _execute(connection, "CREATE SCHEMA public")
+    _execute(connection, f"GRANT {rights} ON SCHEMA public TO PUBLIC")
 
 
 def drop_ours(connection: psycopg.Connection[Any]) -> None:
