@@ -47,7 +47,9 @@ class FilesTable:
     def __init__(self, url: URL, name: str) -> None:
         """``name`` is the database's address, fit for a log."""
         backend = url.get_backend_name()
-        arguments: dict[str, Any] = {"timeout": BUSY_SECONDS} if backend == "sqlite" else {}
+        # Without an encoding of its own a database gives bytes where SQLAlchemy wants text.
+        encoding = {"client_encoding": "UTF8"} if backend == "postgresql" else {}
+        arguments: dict[str, Any] = {"timeout": BUSY_SECONDS} if backend == "sqlite" else encoding
         plain = url.set(drivername=_DRIVERS.get(backend, backend))
         self._engine = create_engine(plain, poolclass=NullPool, connect_args=arguments)
         self._name = name
