@@ -16,7 +16,7 @@ import psycopg
 from psycopg import errors as server_errors
 from psycopg.rows import tuple_row
 
-from bequest.errors import BequestError, Refused
+from bequest.errors import BequestError
 from bequest.model import Attributes, Catalog, Row, SchemaObject, Table
 
 from . import reading
@@ -25,7 +25,7 @@ from .definitions_items import BEFORE_ROWS
 from .naming import qualified
 from .shapes import BASES
 from .target_faults import said
-from .target_place import drop_ours, put_aside
+from .target_place import check_extensions, drop_ours, put_aside
 
 _SEQUENCE: Final = "sequence "
 _SETTINGS: Final = (
@@ -71,7 +71,8 @@ class PostgresLoading:
     def create(self, catalog: Catalog, attributes: Attributes) -> None:
         """Make the tables. Raises `Refused` when this server cannot."""
         self._catalog, self._attributes = catalog, attributes
-        self._refuse_missing_extensions()
+        with said(self._name, "asking for the extensions"):
+            check_extensions(self._connection, self._name, catalog)
         with said(self._name, "preparing the transaction"):
             for setting in _SETTINGS:
                 self._execute(setting)
@@ -86,27 +87,12 @@ class PostgresLoading:
         with said(self._name, "preparing the load"):
             self._execute(_AS_THE_APPLICATION)
 
-    def _refuse_missing_extensions(self) -> None:
-        wanted = {item.name for item in self._catalog.objects if item.type == "extension"}
-        with said(self._name, "asking for the extensions"):
-            rows = self._connection.execute(
-                "SELECT name FROM pg_available_extensions UNION SELECT extname FROM pg_extension"
-            ).fetchall()
-        missing = sorted(wanted - {row[0] for row in rows})
-        if missing:
-            raise Refused(
-                f"The server of {self._name} lacks the extension {', '.join(missing)}, which the "
-                "snapshot needs. Nothing was changed. Install it on the server, then restore again."
-            )
-
     def _make_all(self, objects: Sequence[SchemaObject], rest: Sequence[SchemaObject]) -> None:
         self._rest = tuple(rest)
-        tables = sorted(
-            self._catalog.tables, key=lambda table: table.options.get("place", len(objects))
-        )
+        tables = sorted(self._catalog.tables, key=lambda table: _turn(table, len(objects)))
         made = 0
         for table in tables:
-            place = min(table.options.get("place", len(objects)), len(objects))
+            place = _turn(table, len(objects))[0]
             self._build(objects[made:place])
             made = max(made, place)
             with said(self._name, f"making table {table.name!r}"):
@@ -203,6 +189,11 @@ def _before_rows(
         return objects[:number], objects[number:]
     first = [item for item in objects if item.type in BEFORE_ROWS]
     return first, [item for item in objects if item.type not in BEFORE_ROWS]
+
+
+def _turn(table: Table, objects: int) -> tuple[int, int]:
+    """How many objects precede ``table``, and its place among the tables there."""
+    return min(table.options.get("place", objects), objects), table.options.get("turn", 0)
 
 
 def _reason(error: psycopg.Error) -> str:
