@@ -162,7 +162,8 @@ def compare(
         # The seam for comparing across dialects: both sides would be brought into one form here.
         raise Refused(
             f"{before.name} is of {before.dialect} and {after.name} is of {after.dialect}. "
-            "Nothing was compared: this release compares states of one kind of database."
+            "Nothing was compared row by row: this release does so within one kind of database. "
+            "`bequest verify STORE --database URL` says whether the two are equal."
         )
     pairs = _pairs(before, after, selection)
     _digest(pairs, before, after)

@@ -398,10 +398,13 @@ class Target(Protocol):
         """
         ...
 
-    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+    def problems(
+        self, *, force: bool, needed_bytes: int, catalog: Catalog | None = None
+    ) -> Sequence[Check]:
         """All that `check` would raise, one by one, and whether there is room. Changes nothing.
 
-        ``needed_bytes`` is about what the new database will weigh.
+        ``needed_bytes`` is about what the new database will weigh, ``catalog`` what it is to hold,
+        where that is known.
         """
         ...
 

@@ -108,7 +108,8 @@ def _look(
             checks.append(_schema(snapshot))
         needed = int(snapshot.unpacked_bytes * OVERHEAD)
         seconds = snapshot.row_count / ROWS_PER_SECOND + snapshot.unpacked_bytes / BYTES_PER_SECOND
-    checks += target.problems(force=plan.force, needed_bytes=needed)
+    wanted = None if ready is None else ready.crossing.catalog
+    checks += target.problems(force=plan.force, needed_bytes=needed, catalog=wanted)
     if snapshot is not None:
         checks.append(_adoptable(store, snapshot, plan))
         checks.append(_duration(snapshot, seconds))

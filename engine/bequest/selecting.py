@@ -9,6 +9,7 @@ table too many, never one too few.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -23,7 +24,16 @@ _NAME: Final = r'(?:"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s\W][\w$]*)'
 _REFERENCE: Final = re.compile(
     rf"\bREFERENCES\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})", re.IGNORECASE
 )
-_OF_ONE_TABLE: Final = frozenset({"index", "constraint", "statistics", "comment", "virtual"})
+_INHERITED: Final = re.compile(rf"\bINHERITS\s*\(((?:{_NAME}|[\s.,])*)\)", re.IGNORECASE)
+_OF_ONE_TABLE: Final = frozenset(
+    {"index", "constraint", "statistics", "virtual", "key", "foreign key", "partition"}
+    | {"index partition", "index option", "sequence owner", "table option", "row security"}
+)
+"""Kinds that name no table but their own, or one that came along."""
+_UNSAID: Final = frozenset({"comment", "grant", "refresh"})
+"""Kinds that are left out with what they are about, without a word."""
+_PLACES: Final = ("place", "before_rows")
+"""Options of a table that count objects in their order."""
 _SEQUENCE: Final = "sequence:"
 
 
@@ -56,7 +66,9 @@ def part_of(catalog: Catalog, attributes: Attributes, selection: Selection | Non
     kept = {table.id for table in chosen} | set(added)
     tables = tuple(table for table in catalog.tables if table.id in kept)
     missing = [table for table in catalog.tables if table.id not in kept]
-    objects, left_out = _objects(catalog, tables, missing)
+    kept_objects, left_out = _objects(catalog, tables, missing)
+    objects = tuple(catalog.objects[at] for at in kept_objects)
+    tables = tuple(_placed(table, kept_objects) for table in tables)
     return Part(
         replace(catalog, tables=tables, objects=objects),
         _attributes(attributes, missing),
@@ -99,7 +111,8 @@ def _references(catalog: Catalog) -> Iterator[tuple[int, list[Table]]]:
         constraints = [
             item.sql
             for item in catalog.objects
-            if item.type == "constraint" and item.table in (table.name, full_name(table))
+            if item.type in ("constraint", "foreign key")
+            and _is_of(item, {_both(table), ("", table.name)})
         ]
         found = [
             needed
@@ -111,9 +124,24 @@ def _references(catalog: Catalog) -> Iterator[tuple[int, list[Table]]]:
 
 
 def _named(sql: str) -> Iterator[tuple[str | None, str]]:
-    for match in _REFERENCE.finditer(_NOISE.sub(" ", sql)):
+    plain = _NOISE.sub(" ", sql)
+    for match in _REFERENCE.finditer(plain):
         schema = match["schema"]
         yield None if schema is None else _plain(schema), _plain(match["table"])
+    for match in _INHERITED.finditer(plain):
+        for parent in match[1].split(","):
+            schema, name = _split(parent)
+            yield schema or None, name
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Schema, where it is told, and name."""
+    parts = [_plain(part) for part in re.findall(_NAME, name)] or [""]
+    return (parts[-2] if len(parts) > 1 else ""), parts[-1]
+
+
+def _both(table: Table) -> tuple[str, str]:
+    return (table.schema or "").lower(), table.name.lower()
 
 
 def _plain(name: str) -> str:
@@ -125,24 +153,52 @@ def _plain(name: str) -> str:
 
 def _objects(
     catalog: Catalog, tables: tuple[Table, ...], missing: list[Table]
-) -> tuple[tuple[SchemaObject, ...], tuple[tuple[str, str], ...]]:
-    """What belongs to the kept tables only; a view or trigger that names another is left out."""
-    names = {name for table in tables for name in (table.name, full_name(table))}
+) -> tuple[list[int], tuple[tuple[str, str], ...]]:
+    """Places of what belongs to the kept tables only; what names another is left out."""
     gone = {table.name.lower(): table for table in missing}
-    kept: list[SchemaObject] = []
+    owners = {both for table in missing for both in (_both(table), ("", table.name))}
+    # Its own sequence goes with a table.
+    sequences = {
+        item.name
+        for item in catalog.objects
+        if item.type == "sequence owner" and _split(item.table) in owners
+    }
+    kept: list[int] = []
     left_out: list[tuple[str, str]] = []
-    for item in catalog.objects:
-        owner = item.table.rpartition(".")[2].lower()
-        words = {word.lower() for word in re.findall(r"\w+", item.sql)}
-        needs = [table for name, table in gone.items() if name in words]
-        if item.type in _OF_ONE_TABLE and owner in gone and item.table not in names:
+    for at, item in enumerate(catalog.objects):
+        if item.type in _OF_ONE_TABLE:
+            if not _is_of(item, owners):
+                kept.append(at)
             continue
-        if item.type not in _OF_ONE_TABLE and needs:
+        own = _is_of(item, owners) and item.type not in ("view", "materialized view")
+        needs = [gone[name] for name in gone if _names(item.sql, name)]
+        if not needs and item.name not in sequences:
+            kept.append(at)
+            continue
+        if needs and item.type not in _UNSAID and (item.type == "trigger" or not own):
             left_out.append((f"{item.type} {item.name}", f"it names {full_name(needs[0])}"))
-            gone.setdefault(item.name.lower(), needs[0])
-            continue
-        kept.append(item)
-    return tuple(kept), tuple(left_out)
+            gone.setdefault(_split(item.name.partition("(")[0])[1], needs[0])
+            if item.type in ("view", "materialized view"):
+                owners.add(_split(item.name))
+    return kept, tuple(left_out)
+
+
+def _is_of(item: SchemaObject, owners: set[tuple[str, str]]) -> bool:
+    """By the table's name as PostgreSQL quotes it in full, or as SQLite tells it."""
+    return _split(item.table) in owners or ("", item.table) in owners
+
+
+def _names(sql: str, name: str) -> bool:
+    plain = _NOISE.sub(" ", sql).lower()
+    return name in (re.findall(r"\w+", plain) if re.fullmatch(r"\w+", name) else plain)
+
+
+def _placed(table: Table, kept: list[int]) -> Table:
+    """The table with its place among the objects that are ``kept``, by their places before."""
+    places = {
+        name: bisect_left(kept, table.options[name]) for name in _PLACES if name in table.options
+    }
+    return replace(table, options={**table.options, **places})
 
 
 def _attributes(attributes: Attributes, missing: list[Table]) -> Mapping[str, Value]:

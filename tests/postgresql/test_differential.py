@@ -68,15 +68,15 @@ SPECIAL = [
     "INSERT INTO partitioned VALUES (1, 'a'), (6, 'b')",
     "UPDATE partitioned SET id = id + 4",
     "DELETE FROM part",
-    "INSERT INTO younger (id, a) VALUES (1, 1), (2, 2)",
-    "UPDATE elder SET a = a + 1",
-    "DELETE FROM ONLY elder",
+    "INSERT INTO child (id, a) VALUES (1, 1), (2, 2)",
+    "UPDATE parent SET a = a + 1",
+    "DELETE FROM ONLY parent",
     "ANALYZE",
 ]
 FAMILY = """
 CREATE TABLE partitioned (id int, v text) PARTITION BY RANGE (id);
 CREATE TABLE rest PARTITION OF partitioned DEFAULT;
-CREATE TABLE elder (id int PRIMARY KEY, a int); CREATE TABLE younger () INHERITS (elder);
+CREATE TABLE parent (id int PRIMARY KEY, a int); CREATE TABLE child () INHERITS (parent);
 """
 
 value = st.sampled_from(VALUES)

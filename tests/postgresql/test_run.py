@@ -10,14 +10,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import URL
 
 import bequest
-from tests.servers.postgresql import PostgresqlServer, connect
+from tests.servers.postgresql import connect
+from tests.servers.s3_server import S3Server
 
 # As pgbench has it: three tables with keys, a history without one.
 SCHEMA = """
@@ -80,17 +80,19 @@ class Client(threading.Thread):
     "pause", [pytest.param(0.5, id="ci"), pytest.param(8, id="long", marks=pytest.mark.nightly)]
 )
 def test_a_sidecar_under_load_with_ddl_ends_equal(
-    postgresql: PostgresqlServer, postgresql_database: URL, tmp_path: Path, pause: float
+    postgresql_database: URL, ministack: S3Server, pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connect(postgresql_database) as db:
         db.execute(SCHEMA)
-    store = tmp_path / "controller.bequest"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    store = ministack.url(ministack.new_key())
     shown = postgresql_database.set(password=None).render_as_string()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     if postgresql_database.password:
         environment["PGPASSWORD"] = str(postgresql_database.password)
     command = [sys.executable, "-m", "bequest_adapters.cli", "run", "--json"]
-    command += ["--database", shown, "--store", str(store), "--mode", "per-change"]
+    command += ["--database", shown, "--store", store, "--mode", "per-change"]
     stop = threading.Event()
     clients = [Client(postgresql_database, number, stop) for number in range(4)]
     sidecar = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -111,5 +113,5 @@ def test_a_sidecar_under_load_with_ddl_ends_equal(
     assert [client.failures for client in clients] == [[]] * 4
     status = bequest.status(postgresql_database)
     assert status.pending_transactions == 0, json.dumps(dict(status))
-    report = bequest.verify(str(store), postgresql_database)
+    report = bequest.verify(store, postgresql_database)
     assert report.ok, report.differences

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 import bequest
 from bequest import replay
@@ -14,6 +15,18 @@ from bequest import replay
 
 class Killed(BaseException):
     """The process ends here."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An empty database, of either kind, for an object that comes from SQLite."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'new.db'}"
+    else:
+        url = request.getfixturevalue("postgresql_database")
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
 
 
 def killed_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,10 +37,9 @@ def killed_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_killed_after_the_commit_it_goes_on_publishing_without_another_restore(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
 ) -> None:
     old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
-    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
     with old.begin() as connection:
         connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
         connection.execute(text("INSERT INTO sites VALUES (1, 'a')"))
@@ -43,15 +55,13 @@ def test_killed_after_the_commit_it_goes_on_publishing_without_another_restore(
     report = bequest.backup(new, store)
     assert (report.epoch, report.serial, report.rows) == (2, 3, 2)
     assert bequest.verify(store, new).ok
-    for engine in (old, new):
-        engine.dispose()
+    old.dispose()
 
 
 def test_what_is_written_before_the_first_backup_is_journalled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
 ) -> None:
     old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
-    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
     with old.begin() as connection:
         connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
     bequest.backup(old, store)
@@ -62,15 +72,13 @@ def test_what_is_written_before_the_first_backup_is_journalled(
     with new.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
     assert bequest.status(new).pending_mutations == 1
-    for engine in (old, new):
-        engine.dispose()
+    old.dispose()
 
 
 def test_what_is_written_while_the_restore_settles_in_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
 ) -> None:
     old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
-    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
     with old.begin() as connection:
         connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
     bequest.backup(old, store)
@@ -85,15 +93,13 @@ def test_what_is_written_while_the_restore_settles_in_is_published(
     bequest.restore(store, new.url)
     bequest.backup(new, store)
     assert bequest.verify(store, new).ok
-    for engine in (old, new):
-        engine.dispose()
+    old.dispose()
 
 
 def test_what_is_published_while_the_restore_settles_in_stays_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
 ) -> None:
     old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
-    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
     with old.begin() as connection:
         connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
     bequest.backup(old, store)
@@ -108,15 +114,13 @@ def test_what_is_published_while_the_restore_settles_in_stays_known(
     with new.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
     assert bequest.backup(new, store).action == "append"
-    for engine in (old, new):
-        engine.dispose()
+    old.dispose()
 
 
 def test_it_is_its_predecessors_heir_even_when_the_object_was_deleted_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
 ) -> None:
     old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), tmp_path / "o.bequest"
-    new = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
     with old.begin() as connection:
         connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
     bequest.backup(old, str(store))
@@ -128,5 +132,4 @@ def test_it_is_its_predecessors_heir_even_when_the_object_was_deleted_meanwhile(
     assert bequest.backup(new, str(store)).epoch == 2
     with pytest.raises(bequest.Superseded):
         bequest.backup(old, str(store))
-    for engine in (old, new):
-        engine.dispose()
+    old.dispose()

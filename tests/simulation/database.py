@@ -389,7 +389,9 @@ class SimulatedTarget:
         if (self.database.rows or self.database.notes) and not force:
             raise Refused(f"{self.name} holds data")
 
-    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+    def problems(
+        self, *, force: bool, needed_bytes: int, catalog: Catalog | None = None
+    ) -> Sequence[Check]:
         return [asked("data", lambda: self.check(force=force), "")]
 
     def vacant(self) -> bool:

@@ -45,7 +45,9 @@ class SimulatedTarget:
     def check(self, *, force: bool) -> None:
         pass
 
-    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+    def problems(
+        self, *, force: bool, needed_bytes: int, catalog: Catalog | None = None
+    ) -> Sequence[Check]:
         return ()
 
     def vacant(self) -> bool:

@@ -43,6 +43,7 @@ def command(store: str | None, database: str | None, print_policy: bool, as_json
     Examples:
       bequest doctor --store s3://acme-ha/ctl.bequest
       bequest doctor --store s3://acme-ha/ctl.bequest --print-policy
+      bequest doctor --database postgresql+psycopg://bequest@db/ctl
     """
     from bequest_adapters import doctor
 

@@ -145,7 +145,8 @@ def database_option(
         envvar="BEQUEST_DATABASE",
         callback=checked_database,
         help=f"{text} An SQLAlchemy URL such as sqlite:////var/lib/ctl/ctl.db (four slashes for an "
-        "absolute path). A URL with a password belongs into the variable.  "
+        "absolute path) or postgresql+psycopg://bequest@db/ctl. A URL with a password belongs into "
+        "the variable.  "
         "[variable: BEQUEST_DATABASE]",
     )
 

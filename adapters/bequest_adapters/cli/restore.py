@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 @click.option(
     "--force",
     is_flag=True,
-    help="Replace a database that holds data. What it held is kept in a file beside it.",
+    help="Replace a database that holds data. What it held is kept, in a file beside it or in "
+    "schemas of another name.",
 )
 @click.option(
     "--dry-run",
@@ -99,6 +100,10 @@ def command(
       bequest restore s3://acme-ha/ctl.bequest --database sqlite:////var/lib/ctl/ctl.db
       bequest restore s3://acme-ha/ctl.bequest --database sqlite:////var/lib/ctl/ctl.db \\
           --if-empty --if-exists
+      bequest restore s3://acme-ha/ctl.bequest --database postgresql+psycopg://bequest@db/ctl
+
+    A snapshot of SQLite can be restored into PostgreSQL, and one of PostgreSQL into SQLite; what
+    will be different there is told first.
     """
     import bequest
 

@@ -107,6 +107,7 @@ def command(
     \b
     Examples:
       bequest run --database sqlite:////var/lib/ctl/ctl.db --store s3://acme-ha/ctl.bequest
+      bequest run --database postgresql+psycopg://bequest@db/ctl --store s3://acme-ha/ctl.bequest
       bequest run --database sqlite:///ctl.db --store /mnt/nas/ctl.bequest \\
           --mode schedule --schedule '30 2 * * *' --timezone Europe/Amsterdam
     """

@@ -33,6 +33,7 @@ def command(store: str, database: str | None, version: str | None, as_json: bool
     Examples:
       bequest verify s3://acme-ha/ctl.bequest
       bequest verify s3://acme-ha/ctl.bequest --database sqlite:////var/lib/ctl/ctl.db
+      bequest verify s3://acme-ha/ctl.bequest --database postgresql+psycopg://bequest@db/ctl
     """
     import bequest
 

@@ -30,11 +30,13 @@ def read_catalog(
     ]
     names = quoted_names(connection, shapes)
     read = read_definitions(connection, names)
+    turns = {name: turn for turn, name in enumerate(read.tables)}
     tables = tuple(
         shape.table(
             numbers[shape.schema, shape.name],
             read.tables[name][0],
             place=read.tables[name][1],
+            turn=turns[name],
             before_rows=read.before_rows,
         )
         for shape, name in zip(shapes, names, strict=True)

@@ -25,7 +25,7 @@ from .fingerprint import FINGERPRINT
 from .installation import Record, installed, read_fingerprint, read_record
 from .journal import Position
 from .naming import literal, qualified
-from .shapes import read_shapes
+from .shapes import NOT_OURS, read_shapes
 
 LOCK_SECONDS: Final = 1.0
 ATTEMPTS: Final = 5
@@ -36,17 +36,16 @@ SELECT pg_current_snapshot()::text, ({FINGERPRINT}),
   (SELECT value FROM bequest.{SETTINGS} WHERE name = 'fingerprint')
 """
 
-_SEQUENCES: Final = """
+_SEQUENCES: Final = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND c.oid >= 16384
-  AND n.nspname <> 'bequest' AND n.nspname !~ '^pg_(toast|temp)'
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND c.oid >= 16384 AND {NOT_OURS}
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 """
 
-_REVISIONS: Final = """
+_REVISIONS: Final = f"""
 SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_num'
-WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND c.relpersistence <> 't'
+WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND c.relpersistence <> 't' AND {NOT_OURS}
 ORDER BY n.nspname <> 'public', n.nspname LIMIT 1
 """
 
@@ -126,7 +125,7 @@ class PostgresCut:
     def count(self, table: Table) -> int:
         """`Cut.count`."""
         with translated(self._address):
-            sql = f"SELECT count(*) FROM {reading.source(table)}"
+            sql = f"SELECT count(*) FROM {reading.source(table)} AS t"
             row = self._connection.execute(sql.encode()).fetchone()
             assert row is not None
             return int(row[0])

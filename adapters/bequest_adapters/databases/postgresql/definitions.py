@@ -51,6 +51,7 @@ WHERE d.deptype NOT IN ('i', 'e') AND d.objid >= 16384
 class Definitions:
     """``tables`` maps a table's quoted name to its statement and how many objects precede it.
 
+    They are in the order in which they can be made: a parent before those that inherit from it.
     ``before_rows`` of the ``objects`` must be made before rows are loaded.
     """
 
@@ -72,6 +73,8 @@ def read_definitions(connection: psycopg.Connection[Any], covered: Iterable[str]
         needs = _needs(items, wholes, cursor.execute(_NEEDS.encode()).fetchall())
         foreign = {(str(row[2]), int(row[3])): str(row[0]) for row in missing if row[2]}
         lacking = _lacking(items, wholes, cursor.execute(_NEEDS.encode()).fetchall(), foreign)
+    circles = dict.fromkeys(_in_circles(items, needs), "itself, in a circle of views")
+    lacking = circles | lacking
     left_out, reasons = _left_out(items, needs, set(covered), lacking)
     keep = [at for at in range(len(items)) if at not in left_out]
     items, needs = _only(items, needs, keep)
@@ -164,6 +167,19 @@ def _lacking(
     return found
 
 
+def _in_circles(items: list[Item], needs: dict[int, set[int]]) -> list[int]:
+    """Views that need themselves by way of others: nobody can read them, or make them in a row."""
+    views = {at for at, item in enumerate(items) if item.kind == "view"}
+    among = {at: needs.get(at, set()) & views for at in views}
+    left = set(views)
+    # What needs none of those left is in no circle, nor is what none of those left needs.
+    while free := {at for at in left if not among[at] & left}:
+        left -= free
+    while free := left - {other for at in left for other in among[at]}:
+        left -= free
+    return sorted(left)
+
+
 def _left_out(
     items: list[Item], needs: dict[int, set[int]], covered: set[str], lacking: dict[int, str]
 ) -> tuple[set[int], list[tuple[str, str]]]:
@@ -172,7 +188,7 @@ def _left_out(
     reverse = dependants(wanted, _turned(needs)) | wanted
     excluded = {at for at in tables - reverse if not _is_empty(items[at])}
     reasons = [
-        (f"{items[at].kind} {items[at].name}", f"needs {name}, which is not covered")
+        (f"{items[at].kind} {items[at].name}", f"needs {name}, which cannot be covered")
         for at, name in lacking.items()
     ]
     gone = excluded | (set(lacking) - reverse)

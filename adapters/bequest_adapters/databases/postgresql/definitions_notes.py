@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from .definitions_types import NOT_OF_AN_EXTENSION
-from .shapes import NOT_OURS
+from .shapes import KEPT, NOT_OURS
 
-COMMENTS: Final = """
+COMMENTS: Final = rf"""
 SELECT 'comment', o.type || ' ' || o.identity,
     format('COMMENT ON %s %s IS %L',
         CASE WHEN o.type LIKE '% column' THEN 'COLUMN' WHEN o.type LIKE '% constraint'
@@ -25,8 +25,9 @@ SELECT 'comment', o.type || ' ' || o.identity,
     d.classoid::regclass::text, d.objoid, ''
 FROM pg_description d
 CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) o
-WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND o.identity = 'public'
-        AND d.description <> 'standard public schema')
+WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND o.identity = 'public')
+  AND (o.type, o.identity, d.description) <> ('schema', 'public', 'standard public schema')
+  AND o.identity !~ '\m{KEPT}'
   AND NOT EXISTS (
       SELECT 1 FROM pg_extension e JOIN pg_available_extensions a ON a.name = e.extname
       WHERE d.classoid = 'pg_extension'::regclass AND e.oid = d.objoid
@@ -69,6 +70,14 @@ CASE WHEN x.grantee = 0 THEN 'PUBLIC' WHEN x.grantee = h.owner THEN 'CURRENT_USE
     ELSE quote_ident(pg_get_userbyid(x.grantee)) END
 """
 
+# The rights on a schema public as initdb gives them: by version 15 CREATE is not everybody's.
+_PUBLIC: Final = """
+ARRAY[makeaclitem(h.owner, h.owner, 'USAGE', false), makeaclitem(h.owner, h.owner, 'CREATE', false),
+    makeaclitem(0, h.owner, 'USAGE', false)]
+|| CASE WHEN current_setting('server_version_num')::int < 150000
+    THEN ARRAY[makeaclitem(0, h.owner, 'CREATE', false)] ELSE '{}' END
+"""
+
 GRANTS: Final = f"""
 WITH holders AS ({_HOLDERS}), given AS (
     SELECT h.catalog, h.oid, h.target, h.columns, {_GRANTEE} AS grantee, x.privilege_type,
@@ -78,8 +87,8 @@ WITH holders AS ({_HOLDERS}), given AS (
     SELECT h.catalog, h.oid, h.target, h.columns, {_GRANTEE} AS grantee, x.privilege_type,
         x.is_grantable
     FROM holders h CROSS JOIN LATERAL aclexplode(CASE WHEN h.target = 'SCHEMA public'
-        THEN (SELECT i.initprivs FROM pg_init_privs i
-              WHERE i.classoid = 'pg_namespace'::regclass AND i.objoid = h.oid)
+        THEN coalesce((SELECT i.initprivs FROM pg_init_privs i
+              WHERE i.classoid = 'pg_namespace'::regclass AND i.objoid = h.oid), {_PUBLIC})
         ELSE acldefault(h.kind::"char", h.owner) END) x
 ), revoked AS (
     SELECT catalog, oid, target, columns, grantee, privilege_type FROM usual
@@ -100,7 +109,7 @@ SELECT 'grant', format('%s%s to %s%s', target, columns, grantee,
 FROM granted GROUP BY catalog, oid, target, columns, grantee, is_grantable
 """
 
-DEFAULT_PRIVILEGES: Final = """
+DEFAULT_PRIVILEGES: Final = f"""
 WITH holders AS (
     SELECT d.oid, d.defaclrole AS owner, d.defaclacl AS acl, d.defaclobjtype AS kind,
         d.defaclnamespace AS space,
@@ -110,6 +119,8 @@ WITH holders AS (
         CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES'
             WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' END AS target
     FROM pg_default_acl d
+    WHERE NOT EXISTS (SELECT 1 FROM pg_namespace n
+        WHERE n.oid = d.defaclnamespace AND n.nspname ~ '^{KEPT}')
 ), given AS (
     SELECT h.oid, h.scope, h.target, x.grantee, x.privilege_type, x.is_grantable
     FROM holders h CROSS JOIN LATERAL aclexplode(h.acl) x
@@ -201,6 +212,27 @@ FROM pg_tablespace t WHERE EXISTS (SELECT 1 FROM pg_class c WHERE c.reltablespac
 UNION ALL
 SELECT 'large objects', format('%s of them: triggers do not see them', count(*)), NULL, NULL
 FROM pg_largeobject_metadata HAVING count(*) > 0
+UNION ALL
+SELECT format('subscription %I', s.subname), 'replication is set up per server', NULL, NULL
+FROM pg_subscription s
+WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+UNION ALL
+SELECT format('setting %s of the database%s', split_part(g.setting, '=', 1),
+        CASE WHEN s.setrole <> 0 THEN format(' for %I', pg_get_userbyid(s.setrole)) END),
+    'it belongs to the database itself: give it to the new one by ALTER DATABASE ... SET',
+    NULL, NULL
+FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) AS g(setting)
+WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+UNION ALL
+SELECT format('text search parser %I.%I', n.nspname, p.prsname), 'it is made of C functions',
+    'pg_ts_parser', p.oid
+FROM pg_ts_parser p JOIN pg_namespace n ON n.oid = p.prsnamespace
+WHERE {NOT_OURS} AND {NOT_OF_AN_EXTENSION.format("p")}
+UNION ALL
+SELECT format('text search template %I.%I', n.nspname, t.tmplname), 'it is made of C functions',
+    'pg_ts_template', t.oid
+FROM pg_ts_template t JOIN pg_namespace n ON n.oid = t.tmplnamespace
+WHERE {NOT_OURS} AND {NOT_OF_AN_EXTENSION.format("t")}
 UNION ALL
 SELECT 'security labels', format('%s of them', count(*)), NULL, NULL
 FROM pg_seclabel HAVING count(*) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .shapes import NOT_OURS
+from .shapes import KEPT, NOT_OURS
 
 NOT_OF_AN_EXTENSION: Final = (
     "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend e WHERE e.deptype = 'e'"
@@ -197,6 +197,8 @@ SELECT 'cast', format('(%s AS %s)', format_type(c.castsource, -1), format_type(c
            CASE c.castcontext WHEN 'a' THEN ' AS ASSIGNMENT' WHEN 'i' THEN ' AS IMPLICIT' END),
        'pg_cast', c.oid, ''
 FROM pg_cast c WHERE c.oid >= 16384 AND {NOT_OF_AN_EXTENSION.format("c")}
+  AND NOT EXISTS (SELECT 1 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+    WHERE t.oid IN (c.castsource, c.casttarget) AND n.nspname ~ '^{KEPT}')
   AND NOT EXISTS (SELECT 1 FROM pg_depend i WHERE i.classid = 'pg_cast'::regclass
     AND i.objid = c.oid AND i.deptype = 'i')
 """

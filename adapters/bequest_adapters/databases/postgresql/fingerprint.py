@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from .shapes import KEPT
+
 _FIRST: Final = 16384
 
 _RELATION: Final = (
@@ -108,15 +110,15 @@ def _query() -> str:
     )
     parts.append(_sum(len(parts), "x.oid, x.xmin", ours))
     comments = (
-        f"pg_catalog.pg_description x WHERE x.objoid >= {_FIRST}"
-        " AND x.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        "pg_catalog.pg_description x JOIN relations c ON c.oid = x.objoid"
+        " WHERE x.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass"
     )
     parts.append(_sum(len(parts), "x.objoid, x.objsubid, x.xmin", comments))
     union = " UNION ALL ".join(parts)
     return f"""
 WITH schemas AS MATERIALIZED (
   SELECT * FROM pg_catalog.pg_namespace
-  WHERE nspname <> 'bequest' AND nspname !~ '^pg_(toast|temp)'
+  WHERE nspname <> 'bequest' AND nspname !~ '^(pg_toast|pg_temp|{KEPT})'
     AND (oid >= {_FIRST} OR nspname = 'public')),
 relations AS MATERIALIZED (
   SELECT c.* FROM pg_catalog.pg_class c

@@ -279,16 +279,22 @@ def _read_bodies(
     return {name: (body, tuple(config), definer) for name, body, config, definer in rows}
 
 
+def install_within(connection: Connection) -> None:
+    """Make everything in the caller's transaction, in which the tables were made: nobody waits.
+
+    Bequest's own tables are there already. Raises psycopg's errors.
+    """
+    before = read_record(connection)
+    plan = make_plan(connection, before)
+    _make_functions(connection, plan)
+    for relation in plan.wrong_relations:
+        _make_triggers(connection, relation, plan.wanted(relation), plan.standing)
+    _write_record(connection, plan, read_fingerprint(connection))
+
+
 def _mend(connection: Connection, plan: Plan, name: str) -> None:
     connection.execute("BEGIN")
-    for function in plan.wrong_functions:
-        connection.execute(function.sql.encode())
-        connection.execute(
-            f"REVOKE ALL ON FUNCTION bequest.{identifier(function.name)}() FROM PUBLIC".encode()
-        )
-    if not plan.limited:
-        for text in limit_triggers():
-            connection.execute(text.encode())
+    _make_functions(connection, plan)
     connection.execute("COMMIT")
     for relation in plan.wrong_relations:
         wanted = plan.wanted(relation)
@@ -300,6 +306,17 @@ def _mend(connection: Connection, plan: Plan, name: str) -> None:
         )
     for forsaken in read_names(connection, plan.forsaken).values():
         _locked(connection, forsaken, name, partial(_drop_all, connection, forsaken))
+
+
+def _make_functions(connection: Connection, plan: Plan) -> None:
+    for function in plan.wrong_functions:
+        connection.execute(function.sql.encode())
+        connection.execute(
+            f"REVOKE ALL ON FUNCTION bequest.{identifier(function.name)}() FROM PUBLIC".encode()
+        )
+    if not plan.limited:
+        for text in limit_triggers():
+            connection.execute(text.encode())
 
 
 def _make_triggers(
@@ -402,16 +419,23 @@ def _write(
     )
     if after == before and not changed:
         return False
+    connection.execute("BEGIN")
+    _write_record(connection, plan, fingerprint)
+    connection.execute("COMMIT")
+    return True
+
+
+def _write_record(connection: Connection, plan: Plan, fingerprint: str) -> None:
+    last = read_record(connection).last_id
     values = {
         "include": json.dumps(plan.selection.include),
         "exclude": json.dumps(plan.selection.exclude),
         "journal_limit": str(plan.limit),
         "fingerprint": fingerprint,
         "generation": secrets.token_hex(8),
-        "last_id": str(after.last_id),
+        "last_id": str(max([last, *plan.numbers.values()])),
     }
     keys = {(shape.schema, shape.name): key_columns(shape) for shape in plan.shapes}
-    connection.execute("BEGIN")
     for setting, value in values.items():
         connection.execute(
             f"INSERT INTO bequest.{SETTINGS} VALUES (%s, %s)"
@@ -428,5 +452,3 @@ def _write(
             f"INSERT INTO bequest.{CAPTURE} VALUES (%s, %s, %s)",
             [number, json.dumps(name), json.dumps(keys[name])],
         )
-    connection.execute("COMMIT")
-    return True

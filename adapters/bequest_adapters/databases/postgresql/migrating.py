@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import StaticPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -27,9 +28,7 @@ def migrate(connection: Connection, name: str) -> bool:
     )
     try:
         with engine.begin() as lent:
-            lent.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-            lent.execute(text(f"SET LOCAL search_path = {SCHEMA}"))
-            return upgrade(lent)
+            return make_tables(lent)
     except NewerInstallation as error:
         raise UsageError(
             f"Capture in {name} was installed by a newer Bequest (revision {error}). Nothing is "
@@ -39,3 +38,10 @@ def migrate(connection: Connection, name: str) -> bool:
         if isinstance(error.orig, psycopg.Error):
             raise error.orig from error
         raise
+
+
+def make_tables(connection: SqlConnection) -> bool:
+    """The same within the caller's transaction, whose search path is changed."""
+    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    connection.execute(text(f"SET LOCAL search_path = {SCHEMA}"))
+    return upgrade(connection)

@@ -59,7 +59,17 @@ def lookup(connection: psycopg.Connection[Any], table: Table, keys: Sequence[Key
 
 
 def source(table: Table) -> str:
-    """What to read ``table`` from: members that inherit from it are tables of their own."""
+    """What to read ``table`` from: members that inherit from it are tables of their own.
+
+    A partitioned table with foreign partitions is read from the others one by one, for a condition
+    would not keep the server from asking the foreign ones.
+    """
+    leaves = table.options.get("leaves")
+    if leaves is not None:
+        names = ", ".join(identifier(column.name) for column in table.columns)
+        none = f"SELECT {names} FROM ONLY {qualified(table.schema, table.name)} WHERE false"
+        parts = [f"SELECT {names} FROM ONLY {qualified(*leaf)}" for leaf in leaves]
+        return f"({' UNION ALL '.join([none, *parts])})"
     name = qualified(table.schema, table.name)
     return name if table.options.get("partitioned") else f"ONLY {name}"
 

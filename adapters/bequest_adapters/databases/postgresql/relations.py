@@ -2,8 +2,9 @@
 
 Statement triggers of a partitioned table miss what is written straight into a partition, so every
 partition has triggers of its own, under the table's number. The transition table of a parent in
-plain inheritance does not tell which child a row is of, and replication applies row by row without
-statement triggers: such tables have row triggers.
+plain inheritance does not tell which child a row is of, replication applies row by row without
+statement triggers, and a server refuses to collect rows on their way to a foreign partition: such
+tables have row triggers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ WITH RECURSIVE family(root, oid) AS (
     UNION ALL
     SELECT f.root, i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid
     JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)
-SELECT f.root, c.oid, n.nspname, c.relname, c.relkind::text,
+SELECT f.root, c.oid, n.nspname, c.relname,
+    EXISTS (SELECT FROM pg_partition_tree(f.root) l JOIN pg_class lc ON lc.oid = l.relid
+        WHERE lc.relkind = 'f'),
+    c.relkind::text,
     NOT c.relispartition AND c.relkind = 'r' AND EXISTS (
         SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid OR i.inhparent = c.oid),
     EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = c.oid)
@@ -75,8 +79,10 @@ def read_relations(connection: Connection, shapes: Iterable[TableShape]) -> tupl
     rows = connection.execute(_RELATIONS, [[shape.oid for shape in shapes]]).fetchall()
     return tuple(
         # A partitioned table is never written to itself: its statement triggers catch the rest.
-        Relation(root, oid, schema, name, ROW if kind == "r" and (family or fed) else STATEMENT)
-        for root, oid, schema, name, kind, family, fed in rows
+        Relation(root, oid, schema, name, STATEMENT if kind == "p" or plain else ROW)
+        for root, oid, schema, name, distant, kind, family, fed in rows
+        for plain in (not (family or fed or distant),)
+        if not (distant and kind == "p")  # then the row triggers of the partitions see all
     )
 
 

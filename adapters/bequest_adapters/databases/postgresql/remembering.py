@@ -36,12 +36,17 @@ def recall(connection: Connection) -> Memory:
 
 def remember(connection: Connection, memory: Memory, *, durable: bool) -> None:
     """Replace the row. ``durable``: with all commits before it, which share the server's log."""
+    commit = "on" if durable else "off"
+    connection.execute(f"BEGIN; SET LOCAL synchronous_commit = {commit}".encode())
+    write(connection, memory)
+    connection.execute("COMMIT")
+
+
+def write(connection: Connection, memory: Memory) -> None:
+    """Replace the row, in the caller's transaction."""
     packed = {
         "attributes": pack(dict(memory.attributes)),
         "intents": pack([asdict(intent) for intent in memory.intents]),
     }
     values = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
-    commit = "on" if durable else "off"
-    connection.execute(f"BEGIN; SET LOCAL synchronous_commit = {commit}".encode())
     connection.execute(_REMEMBER.encode(), values, prepare=True)
-    connection.execute("COMMIT")

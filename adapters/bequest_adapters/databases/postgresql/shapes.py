@@ -22,9 +22,12 @@ from .naming import identifier
 OURS: Final = "bequest"
 """The schema of Bequest's own tables."""
 
+KEPT: Final = "bequest_kept_"
+"""How the names of schemas begin that a forced restore put aside: captured and watched no more."""
+
 NOT_OURS: Final = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema', 'bequest')"
-    " AND n.nspname !~ '^(pg_toast|pg_temp_|bequest_kept_)'"
+    f" AND n.nspname !~ '^(pg_toast|pg_temp_|{KEPT})'"
 )
 """SQL: the schema ``n`` belongs to the application."""
 
@@ -37,8 +40,14 @@ bases(oid, base) AS (
 """A common table expression: each type and the one beneath all its domains."""
 
 _TABLES: Final = f"""
-SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relpersistence::text
+SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relpersistence::text, l.leaves
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+    SELECT coalesce(pg_catalog.json_agg(ARRAY[ln.nspname, lc.relname]
+        ORDER BY ln.nspname, lc.relname) FILTER (WHERE lc.relkind = 'r'), '[]') AS leaves
+    FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class lc ON lc.oid = p.relid
+    JOIN pg_catalog.pg_namespace ln ON ln.oid = lc.relnamespace
+    HAVING pg_catalog.bool_or(lc.relkind = 'f')) l ON c.relkind = 'p'
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' AND {NOT_OURS}
   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
     AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid)
@@ -118,6 +127,8 @@ class TableShape:
     persistence: str
     columns: tuple[ColumnShape, ...]
     key: tuple[KeyPart, ...]
+    leaves: list[list[str]] | None = None
+    """Of a partitioned table that also has foreign partitions: the others, which hold its rows."""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -138,6 +149,8 @@ class TableShape:
         }
         if self.partitioned:
             facts["partitioned"] = True
+        if self.leaves is not None:
+            facts["leaves"] = self.leaves
         return Table(
             id=number,
             name=self.name,
@@ -174,9 +187,12 @@ def read_shapes(
         keys = _keys(cursor.execute(_KEYS.encode(), [numbers]).fetchall(), columns)
     shapes = [
         TableShape(
-            oid, schema, name, partitioned, persistence, columns.get(oid, ()), keys.get(oid, ())
+            *(oid, schema, name, partitioned, persistence),
+            columns=columns.get(oid, ()),
+            key=keys.get(oid, ()),
+            leaves=leaves,
         )
-        for oid, schema, name, partitioned, persistence in tables
+        for oid, schema, name, partitioned, persistence, leaves in tables
     ]
     return tuple(shape for shape in shapes if shape.stored)
 

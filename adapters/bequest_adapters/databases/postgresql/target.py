@@ -20,6 +20,7 @@ from .target_loading import PostgresLoading
 from .target_place import (
     RESTORING,
     check_content,
+    check_extensions,
     check_others,
     check_place,
     check_rights,
@@ -29,6 +30,7 @@ from .target_place import (
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from bequest.model import Catalog
     from bequest.ports import Target
 
 POLL_SECONDS: Final = 0.05
@@ -61,11 +63,14 @@ class PostgresTarget:
         with closing(self._connect()) as connection:
             self._check(connection, force=force)
 
-    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+    def problems(
+        self, *, force: bool, needed_bytes: int, catalog: Catalog | None = None
+    ) -> Sequence[Check]:
         """All that `check` would raise, one by one. Changes nothing."""
         try:
             with closing(self._connect()) as connection:
-                return self._problems(connection, force, needed_bytes)
+                found = self._problems(connection, force, needed_bytes)
+                return found if catalog is None else [*found, self._extensions(connection, catalog)]
         except BequestError as error:
             return [failed("target", error)]
 
@@ -84,6 +89,13 @@ class PostgresTarget:
         )
         users = asked("in use", lambda: check_others(connection, self.name), "nobody is connected")
         return [rights, users, data, room]
+
+    def _extensions(self, connection: Connection, catalog: Catalog) -> Check:
+        return asked(
+            "extensions",
+            lambda: check_extensions(connection, self.name, catalog),
+            "the server has all that are needed",
+        )
 
     def vacant(self) -> bool:
         """Whether nothing of a controller's is in the database."""

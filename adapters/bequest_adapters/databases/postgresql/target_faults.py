@@ -11,6 +11,7 @@ import psycopg
 from bequest.errors import BequestError, Denied, Refused, Unreachable
 
 _DENIED: Final = ("28", "3D", "42501", "25006", "0LP01")
+_NO_SUCH: Final = ("42P01", "42883", "42704", "3F000")
 _PASSES: Final = ("08", "40", "53", "55", "57", "58", "")
 
 
@@ -38,6 +39,12 @@ def _of_server(error: psycopg.Error, name: str, doing: str, secret: str) -> Bequ
         return Denied(
             f"{what} {name} is as it was. Restore as a role that owns the database, or grant what "
             "is missing, then restore again."
+        )
+    if state in _NO_SUCH and doing.startswith("loading"):
+        return Refused(
+            f"{what} {name} is as it was. A value of this table names something that is made after "
+            "the rows, such as a view, or that was gone already in the old database. Correct the "
+            "value at the source, or restore without that table."
         )
     if state == "22P05":
         return Refused(

@@ -18,18 +18,21 @@ from psycopg.rows import tuple_row
 from sqlalchemy import URL
 from sqlalchemy import Connection as Lent
 
-from bequest.errors import BequestError, Refused
-from bequest.model import Attributes, Catalog, Row, SchemaObject, Table
+from bequest.errors import BequestError
+from bequest.model import Attributes, Catalog, Memory, Row, SchemaObject, Table
 
 from . import reading
 from .copying import Copying, copying
 from .definitions_items import BEFORE_ROWS
+from .installation import install_within
+from .migrating import make_tables
 from .naming import qualified
+from .remembering import write
 from .shapes import BASES
 from .target_faults import said
 from .target_lending import lent
 from .target_occupying import Occupied, occupy
-from .target_place import drop_ours, put_aside
+from .target_place import check_extensions, drop_ours, put_aside
 
 _SEQUENCE: Final = "sequence "
 _SETTINGS: Final = (
@@ -84,7 +87,8 @@ class PostgresLoading:
 
     def _start(self, catalog: Catalog, attributes: Attributes) -> None:
         self._catalog, self._attributes = catalog, attributes
-        self._refuse_missing_extensions()
+        with said(self._name, "asking for the extensions"):
+            check_extensions(self._connection, self._name, catalog)
         self._begin()
 
     def _begin(self) -> None:
@@ -127,19 +131,6 @@ class PostgresLoading:
         self._rest = (*self._rest, *occupied.afterwards, *occupied.security)
         self._be_ready()
 
-    def _refuse_missing_extensions(self) -> None:
-        wanted = {item.name for item in self._catalog.objects if item.type == "extension"}
-        with said(self._name, "asking for the extensions"):
-            rows = self._connection.execute(
-                "SELECT name FROM pg_available_extensions UNION SELECT extname FROM pg_extension"
-            ).fetchall()
-        missing = sorted(wanted - {row[0] for row in rows})
-        if missing:
-            raise Refused(
-                f"The server of {self._name} lacks the extension {', '.join(missing)}, which the "
-                "snapshot needs. Nothing was changed. Install it on the server, then restore again."
-            )
-
     def _make_all(
         self,
         objects: Sequence[SchemaObject],
@@ -147,12 +138,10 @@ class PostgresLoading:
         occupied: Occupied | None = None,
     ) -> None:
         self._rest = tuple(rest)
-        tables = sorted(
-            self._catalog.tables, key=lambda table: table.options.get("place", len(objects))
-        )
+        tables = sorted(self._catalog.tables, key=lambda table: _turn(table, len(objects)))
         made = 0
         for table in tables:
-            place = min(table.options.get("place", len(objects)), len(objects))
+            place = _turn(table, len(objects))[0]
             self._build(_missing(objects[made:place], occupied))
             made = max(made, place)
             if occupied is not None and (table.schema, table.name) in occupied.tables:
@@ -226,6 +215,16 @@ class PostgresLoading:
         with said(self._name, f"reading table {table.name!r} back"):
             yield from reading.scan(self._connection, table)
 
+    def inherit(self, memory: Memory) -> None:
+        """`bequest.ports.Heir.inherit`, with capture, before anybody else can write."""
+        self._secure()
+        with said(self._name, "writing down what it inherits"):
+            with lent(self._connection, self._url, self._name) as connection:
+                make_tables(connection)
+            self._execute(_NAMED_IN_FULL)
+            install_within(self._connection)
+            write(self._connection, memory)
+
     def commit(self) -> None:
         """End the transaction."""
         if not self._finished:
@@ -261,6 +260,11 @@ def _missing(objects: Sequence[SchemaObject], occupied: Occupied | None) -> Sequ
     if occupied is None:
         return objects
     return [item for item in objects if (item.type, item.name) not in occupied.there]
+
+
+def _turn(table: Table, objects: int) -> tuple[int, int]:
+    """How many objects precede ``table``, and its place among the tables there."""
+    return min(table.options.get("place", objects), objects), table.options.get("turn", 0)
 
 
 def _reason(error: psycopg.Error) -> str:

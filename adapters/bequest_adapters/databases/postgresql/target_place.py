@@ -6,12 +6,14 @@ of another name (``bequest_kept_<UTC time>_<schema>``); both happen in the resto
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
 
 from bequest.errors import Denied, Refused
+from bequest.model import Catalog
 
 from .definitions_types import NOT_OF_AN_EXTENSION
 from .naming import identifier
@@ -40,9 +42,28 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
   AND backend_type IN ('client backend', 'parallel worker') AND application_name <> %s
 ORDER BY 1 LIMIT 5
 """
+_AVAILABLE: Final = (
+    "SELECT name FROM pg_available_extensions UNION SELECT extname FROM pg_extension"
+)
 _EXTENSIONS_IN: Final = """
 SELECT e.extname, n.nspname, e.extrelocatable FROM pg_extension e
 JOIN pg_namespace n ON n.oid = e.extnamespace WHERE n.nspname = ANY (%s) ORDER BY 1
+"""
+_LIKE: Final = """
+WITH kept AS (SELECT * FROM pg_namespace WHERE nspname = %s)
+SELECT statement FROM (
+    SELECT 1 AS turn, format('ALTER SCHEMA public OWNER TO %%I', pg_get_userbyid(nspowner))
+        AS statement FROM kept
+    UNION ALL SELECT 2, format('COMMENT ON SCHEMA public IS %%L', obj_description(oid,
+        'pg_namespace')) FROM kept
+    UNION ALL SELECT 3, format('REVOKE ALL ON SCHEMA public FROM %%I', pg_get_userbyid(nspowner))
+        FROM kept WHERE nspacl IS NOT NULL
+    UNION ALL
+    SELECT 4, format('GRANT %%s ON SCHEMA public TO %%s%%s', x.privilege_type,
+        CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END,
+        CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END)
+    FROM kept CROSS JOIN LATERAL aclexplode(nspacl) x
+) s ORDER BY turn
 """
 _TABLES_IN: Final = """
 SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c
@@ -97,6 +118,17 @@ def check_others(connection: psycopg.Connection[Any], name: str) -> None:
         )
 
 
+def check_extensions(connection: psycopg.Connection[Any], name: str, catalog: Catalog) -> None:
+    """Raise `Refused` when the server lacks an extension that ``catalog`` needs."""
+    wanted = {item.name for item in catalog.objects if item.type == "extension"}
+    missing = sorted(wanted - {row[0] for row in connection.execute(_AVAILABLE)})
+    if missing:
+        raise Refused(
+            f"The server of {name} lacks the extension {', '.join(missing)}, which the snapshot "
+            "needs. Nothing was changed. Install it on the server, then restore again."
+        )
+
+
 def content(connection: psycopg.Connection[Any]) -> list[str]:
     """The schemas that hold something of the application's."""
     return [str(row[0]) for row in connection.execute(_CONTENT.encode())]
@@ -121,8 +153,8 @@ def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
     for schema in schemas:
         kept = _kept_name(stamp, schema)
         _execute(connection, f"ALTER SCHEMA {identifier(schema)} RENAME TO {identifier(kept)}")
-    if "public" in schemas:
-        _make_public(connection)
+        if schema == "public":
+            _make_public_like(connection, kept)
     for extension, schema, _ in moved:
         _execute(connection, f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
         _execute(
@@ -132,16 +164,19 @@ def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
     return f"schemas bequest_kept_{stamp}_*"
 
 
-def _make_public(connection: psycopg.Connection[Any]) -> None:
-    """As a new database has it; recorded rights add to these, or take them away."""
-    rights = "USAGE" if connection.info.server_version >= 150000 else "USAGE, CREATE"
-    _execute(connection, "CREATE SCHEMA public")
-    _execute(connection, f"GRANT {rights} ON SCHEMA public TO PUBLIC")
-
-
 def drop_ours(connection: psycopg.Connection[Any]) -> None:
     """Forget the capture of what was here: its journal and memory are not the new database's."""
     _execute(connection, f"DROP SCHEMA IF EXISTS {OURS} CASCADE")
+
+
+def _make_public_like(connection: psycopg.Connection[Any], kept: str) -> None:
+    """A new schema of that name, with the owner, the rights and the comment of the one kept."""
+    told = connection.execute(_LIKE, [kept]).fetchall()
+    _execute(connection, "CREATE SCHEMA public")
+    for (statement,) in told:
+        # A role that is not a member of the owner goes without.
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            _execute(connection, statement)
 
 
 def _kept_name(stamp: str, schema: str) -> str:

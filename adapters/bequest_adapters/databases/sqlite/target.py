@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from bequest.check import Check
+    from bequest.model import Catalog
     from bequest.ports import Target
 
 
@@ -48,7 +49,9 @@ class SqliteTarget:
         check_place(self._path, self.name)
         check_present(self._path, self.name, force=force)
 
-    def problems(self, *, force: bool, needed_bytes: int) -> Sequence[Check]:
+    def problems(
+        self, *, force: bool, needed_bytes: int, catalog: Catalog | None = None
+    ) -> Sequence[Check]:
         """All that `check` would raise, and whether the disk has room."""
         return problems(self._path, self.name, force=force, needed_bytes=needed_bytes)
 
