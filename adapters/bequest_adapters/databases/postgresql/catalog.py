@@ -10,7 +10,7 @@ import psycopg
 from bequest.model import Catalog, Selection
 
 from .definitions import read_definitions
-from .shapes import TableShape, read_shapes
+from .shapes import TableShape, read_left_out, read_shapes
 
 
 def read_catalog(
@@ -41,7 +41,8 @@ def read_catalog(
         )
         for shape, name in zip(shapes, names, strict=True)
     )
-    return Catalog(tables, read.objects, read.not_covered)
+    left_out = read_left_out(connection, selection)
+    return Catalog(tables, read.objects, (*read.not_covered, *left_out))
 
 
 def quoted_names(connection: psycopg.Connection[Any], shapes: Sequence[TableShape]) -> list[str]:

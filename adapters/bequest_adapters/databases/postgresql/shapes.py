@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import tuple_row
 
-from bequest.model import Column, Selection, Table
+from bequest.model import LEFT_OUT, Column, Selection, Table
 from bequest_schema.tables import is_always_captured
 
 from .forms import form_of
@@ -195,6 +195,18 @@ def read_shapes(
         for oid, schema, name, partitioned, persistence, leaves in tables
     ]
     return tuple(shape for shape in shapes if shape.stored)
+
+
+def read_left_out(
+    connection: psycopg.Connection[Any], selection: Selection
+) -> tuple[tuple[str, str], ...]:
+    """The tables that ``selection`` does not want, each with that as the reason."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return tuple(
+            (f"{row[1]}.{row[2]}", LEFT_OUT)
+            for row in cursor.execute(_TABLES.encode())
+            if not chosen(row[1], row[2], selection)
+        )
 
 
 def _columns(rows: list[tuple[Any, ...]]) -> dict[int, tuple[ColumnShape, ...]]:
