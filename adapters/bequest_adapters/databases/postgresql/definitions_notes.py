@@ -69,6 +69,14 @@ CASE WHEN x.grantee = 0 THEN 'PUBLIC' WHEN x.grantee = h.owner THEN 'CURRENT_USE
     ELSE quote_ident(pg_get_userbyid(x.grantee)) END
 """
 
+# A schema public that was made anew has no privileges on record that it came with.
+_PUBLIC: Final = """
+ARRAY[makeaclitem(h.owner, h.owner, 'USAGE', false), makeaclitem(h.owner, h.owner, 'CREATE', false),
+    makeaclitem(0, h.owner, 'USAGE', false),
+    makeaclitem(0, h.owner, CASE WHEN current_setting('server_version_num')::int < 150000
+        THEN 'CREATE' ELSE 'USAGE' END, false)]
+"""
+
 GRANTS: Final = f"""
 WITH holders AS ({_HOLDERS}), given AS (
     SELECT h.catalog, h.oid, h.target, h.columns, {_GRANTEE} AS grantee, x.privilege_type,
@@ -78,8 +86,8 @@ WITH holders AS ({_HOLDERS}), given AS (
     SELECT h.catalog, h.oid, h.target, h.columns, {_GRANTEE} AS grantee, x.privilege_type,
         x.is_grantable
     FROM holders h CROSS JOIN LATERAL aclexplode(CASE WHEN h.target = 'SCHEMA public'
-        THEN (SELECT i.initprivs FROM pg_init_privs i
-              WHERE i.classoid = 'pg_namespace'::regclass AND i.objoid = h.oid)
+        THEN coalesce((SELECT i.initprivs FROM pg_init_privs i
+              WHERE i.classoid = 'pg_namespace'::regclass AND i.objoid = h.oid), {_PUBLIC})
         ELSE acldefault(h.kind::"char", h.owner) END) x
 ), revoked AS (
     SELECT catalog, oid, target, columns, grantee, privilege_type FROM usual
