@@ -18,7 +18,7 @@ from .adopting import adopt, settle_in
 from .errors import AccessError, BequestError, Conflict, Refused, SnapshotMissing
 from .model import Catalog, Mark, Memory, Standing, Step, Value
 from .opening import opened
-from .ports import Clock, Following, Listener, Source, Store
+from .ports import Clock, Counting, Following, Listener, Source, Store
 from .report import FollowReport, PromoteReport, Status, iso
 from .snapshot.fold import Snapshot
 from .snapshot.reader import Place
@@ -113,7 +113,8 @@ class Follower:
                 self._catalog = catalog_of(stream)
         place = Place(standing.end, bytes.fromhex(standing.chain), standing.serial)
         with self._store.read() as stream:
-            for step in steps(stream, place, standing.lineage, self._catalog):
+            counts = isinstance(self._following, Counting)
+            for step in steps(stream, place, standing.lineage, self._catalog, counts=counts):
                 after = _after(standing, step)
                 self._following.apply(self._catalog, step, standing, after)
                 standing = after

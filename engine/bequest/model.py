@@ -225,7 +225,8 @@ class Step:
     """One publish of the tail, as a follower applies it: within one transaction.
 
     ``rows`` is the last state of each touched key by table, ``None`` for a row that is gone;
-    ``resets`` are whole tables that have no key.
+    ``resets`` are whole tables that have no key. ``counts`` says of other tables without a key how
+    often each row came (positive) or went.
     """
 
     mark: Mark
@@ -235,6 +236,9 @@ class Step:
     rows: Mapping[int, Mapping[Key, Row | None]]
     resets: Mapping[int, Sequence[Row]]
     attributes: Attributes
+    counts: Mapping[int, Sequence[tuple[Row, int]]] = field(
+        default_factory=dict[int, "Sequence[tuple[Row, int]]"]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -487,6 +487,19 @@ class Following(Protocol):
         ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """What a `Following` adds that can take away one of several equal rows. Optional.
+
+    Without it a publish that changes a table without a key is read as a whole object.
+    """
+
+    @property
+    def counts(self) -> bool:
+        """True: `Following.apply` looks at `Step.counts`."""
+        ...
+
+
 class Clock(Protocol):
     """Time, so that the engine has none of its own."""
 

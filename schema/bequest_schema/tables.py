@@ -218,6 +218,10 @@ following = Table(
 ``triggers`` are the controller's, left out until it is promoted. ``promotion`` is the memory that
 it takes over then."""
 
+postgresql_following = following.to_metadata(MetaData(), schema=SCHEMA)
+"""The same on PostgreSQL, where ``schema_version`` is made from the fingerprint, and ``triggers``
+are definitions (kind, name, table, SQL) of all that would fire or refuse."""
+
 
 for _shared in (memory, capture, settings):
     _shared.to_metadata(postgresql_metadata)

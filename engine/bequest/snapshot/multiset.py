@@ -28,6 +28,10 @@ class Multiset:
         step = 1 if mutation.operation is Operation.INSERT else -1
         self._counts[packed] = self._counts.get(packed, 0) + step
 
+    def counts(self) -> list[tuple[Row, int]]:
+        """Each row that came more often than it went (positive), or the other way round."""
+        return [(self._rows[packed], count) for packed, count in self._counts.items() if count]
+
     def copy(self) -> Multiset:
         """One to be used up."""
         other = Multiset()

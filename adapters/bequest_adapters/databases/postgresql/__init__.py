@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from sqlalchemy import URL, Connection
 
 from bequest.errors import UsageError
-from bequest.ports import Source, Target
+from bequest.ports import Following, Source, Target
 
 
 def open_source(url: URL, *, journal_limit: int | None = None) -> Source:
@@ -38,6 +38,15 @@ def open_target(url: URL) -> Target:
     except ImportError as error:
         raise _missing(error) from error
     return target.open_target(url)
+
+
+def open_following(url: URL) -> Following:
+    """The database at ``url`` as one that follows an object; see `target_following`."""
+    try:
+        from . import target_following
+    except ImportError as error:
+        raise _missing(error) from error
+    return target_following.open_following(url)
 
 
 def _missing(error: ImportError) -> UsageError:

@@ -70,10 +70,13 @@ class Copying:
         return zip(*columns, strict=True)
 
 
-def copying(table: Table, bases: dict[str, int], enums: set[str], *, raw: bool) -> Copying:
+def copying(
+    table: Table, bases: dict[str, int], enums: set[str], *, raw: bool, fresh: bool = True
+) -> Copying:
     """How to fill ``table``: by its columns' types beneath domains; ``enums`` are enum columns.
 
-    ``raw`` is for a database without an encoding: text goes in as the bytes it was.
+    ``raw`` is for a database without an encoding: text goes in as the bytes it was. ``fresh``: the
+    table was made or truncated in the caller's transaction.
     """
     forms = list(table.options["forms"])
     names = [column.name for column in table.columns]
@@ -84,7 +87,7 @@ def copying(table: Table, bases: dict[str, int], enums: set[str], *, raw: bool) 
     options = ["FORMAT binary" if binary else "FORMAT text"]
     if raw:
         options.append("ENCODING 'SQL_ASCII'")
-    if not table.options.get("partitioned"):
+    if fresh and not table.options.get("partitioned"):
         # The table was made in this transaction: nobody ever sees its rows as unsettled.
         options.append("FREEZE")
     columns = ", ".join(map(identifier, names))

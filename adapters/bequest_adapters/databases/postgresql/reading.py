@@ -81,6 +81,12 @@ def _rows_that_fit(found: list[Row]) -> int:
 
 
 def _lookup_sql(table: Table) -> str:
+    found, conditions = matching(table)
+    return f"SELECT {_columns(table)} FROM {found} JOIN {source(table)} AS t ON {conditions}"
+
+
+def matching(table: Table) -> tuple[str, str]:
+    """A table of the keys that are given as arrays of text, and when a row ``t`` bears one."""
     conditions: list[str] = []
     for number, (position, (operator, type_)) in enumerate(
         zip(table.key, table.options["key_match"], strict=True)
@@ -94,10 +100,7 @@ def _lookup_sql(table: Table) -> str:
         f"pg_catalog.unnest(${number + 1}::pg_catalog.text[])" for number in range(len(table.key))
     )
     names = ", ".join(f"k{number}" for number in range(len(table.key)))
-    return (
-        f"SELECT {_columns(table)} FROM ROWS FROM ({arrays}) AS k({names})"
-        f" JOIN {source(table)} AS t ON {' AND '.join(conditions)}"
-    )
+    return f"ROWS FROM ({arrays}) AS k({names})", " AND ".join(conditions)
 
 
 def _by_scan(

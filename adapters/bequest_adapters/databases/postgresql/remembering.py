@@ -30,8 +30,19 @@ def recall(connection: Connection) -> Memory:
     found: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
     for name in _PACKED:
         found[name] = unpack(found[name])
-    found["intents"] = tuple(Intent(**intent) for intent in found["intents"])
+    return memory_of(found)
+
+
+def memory_of(plain: dict[str, Any]) -> Memory:
+    """A memory from what `plain_of` made of it."""
+    found = dict(plain)
+    found["intents"] = tuple(Intent(**intent) for intent in plain["intents"])
     return Memory(**found)
+
+
+def plain_of(memory: Memory) -> dict[str, Any]:
+    """A memory as plain values that msgpack can hold."""
+    return {**asdict(memory), "intents": [asdict(intent) for intent in memory.intents]}
 
 
 def remember(connection: Connection, memory: Memory, *, durable: bool) -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from bequest.model import Memory, Pending, Selection
+from bequest.model import Memory, Pending, Selection, Standing
+from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, MEMORY, SCHEMA, SETTINGS
 
 from . import installation, journal, remembering
@@ -16,6 +17,7 @@ from .connection import Address, Connection, Connections, connect, end
 from .cut import Known, PostgresCut
 from .journal import Position
 from .locks import Locks
+from .standing import refuse_following, standing_row
 
 LOOK_SECONDS: Final = 1.0
 """How often a poll looks closely while others write elsewhere in the cluster."""
@@ -65,13 +67,21 @@ class PostgresSource:
     def install(self, selection: Selection | None = None) -> bool:
         """`Source.install`: table by table, each writer waiting for a moment at most."""
         with self._locks.bookkeeping() as connection:
+            refuse_following(connection)
             return installation.install(
                 connection, self._fresh, self.name, selection, self._journal_limit
             )
 
+    def followed(self) -> Standing | None:
+        """Where this database stands in an object that it follows; ``None`` when it does not."""
+        with self._connections.use() as connection:
+            row = standing_row(connection, "standing")
+            return None if row is None else Standing(**unpack(row[0]))
+
     def uninstall(self) -> None:
         """`Source.uninstall`."""
         with self._locks.bookkeeping() as connection:
+            refuse_following(connection)
             installation.uninstall(connection, self.name)
         self._known = None
 

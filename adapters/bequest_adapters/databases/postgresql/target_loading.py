@@ -73,6 +73,7 @@ class PostgresLoading:
         self._name = name
         self._force = force
         self._begun = False
+        self._fresh = True
         self._catalog = Catalog(())
         self._attributes: Attributes = {}
         self._copying: dict[int, Copying] = {}
@@ -157,7 +158,8 @@ class PostgresLoading:
             rows = cursor.execute(_TYPES.encode(), [name]).fetchall()
         raw = self._connection.info.parameter_status("server_encoding") == "SQL_ASCII"
         enums = {name for name, _, is_enum in rows if is_enum}
-        return copying(table, {row[0]: row[1] for row in rows}, enums, raw=raw)
+        bases = {row[0]: row[1] for row in rows}
+        return copying(table, bases, enums, raw=raw, fresh=self._fresh)
 
     def load(self, table: Table, rows: Iterable[Row]) -> None:
         """Add ``rows``. Raises `Refused` when the server does not take one."""
@@ -167,7 +169,7 @@ class PostgresLoading:
     def finish(self) -> None:
         """Add keys, indexes, views, triggers and the rest; set the sequences; gather statistics."""
         with said(self._name, "setting the sequences"):
-            self._set_sequences()
+            self._set_sequences(self._attributes)
             self._execute(_NAMED_IN_FULL)
         for table in self._catalog.tables:
             # An index over an expression can fail to be analysed; the planner does without.
@@ -177,10 +179,10 @@ class PostgresLoading:
         self._build(item for item in self._rest if item.type != _ROW_SECURITY)
         self._finished = True
 
-    def _set_sequences(self) -> None:
+    def _set_sequences(self, attributes: Attributes) -> None:
         cursor = self._connection.cursor(row_factory=tuple_row)
         there: dict[str, str] = dict(cursor.execute(_SEQUENCES).fetchall())
-        for name, value in self._attributes.items():
+        for name, value in attributes.items():
             sequence = there.get(name.removeprefix(_SEQUENCE))
             if not name.startswith(_SEQUENCE) or sequence is None:
                 continue
