@@ -455,6 +455,24 @@ def test_trimming_forgets_what_was_seen_and_nothing_else(controller: Make) -> No
     c.check()
 
 
+def test_history_that_weighs_too_much_is_dropped(controller: Make) -> None:
+    c: Controller = controller(
+        "CREATE TABLE t (k text PRIMARY KEY, v int); INSERT INTO t SELECT string_agg(md5(i || ' '"
+        " || j), ''), 0 FROM generate_series(1, 200) i, generate_series(1, 40) j GROUP BY i",
+        journal_limit=3000,
+    )
+    # 200 keys of 1,280 bytes in each of 40 rows, then many light ones.
+    loop = "DO $$ BEGIN FOR i IN 1..{} LOOP UPDATE t SET v = i {}; COMMIT; END LOOP; END $$"
+    c(loop.format(40, ""))
+    c(loop.format(2100, "WHERE k = (SELECT min(k) FROM t)"))
+    ((size, rows),) = c("SELECT sum(pg_column_size(keys)), count(*) FROM bequest.bequest_journal")
+    assert rows < 2100
+    assert size < 4_000_000
+    assert "history dropped" in c.fault()
+    c.rebase()
+    c.check()
+
+
 def test_history_is_dropped_when_nobody_publishes(controller: Make) -> None:
     c: Controller = controller(PLAIN, journal_limit=2000)
     c("DO $$ BEGIN FOR i IN 1..6000 LOOP UPDATE t SET v = i WHERE id = 1; COMMIT; END LOOP; END $$")

@@ -32,13 +32,11 @@ from .naming import identifier
 from .relations import Relation, Standing, read_names, read_relations, read_triggers
 from .shapes import TableShape, read_shapes
 from .triggers import (
-    LIMIT,
     Function,
     Trigger,
     functions,
     key_columns,
     limit_function,
-    limit_triggers,
     triggers,
 )
 
@@ -74,8 +72,6 @@ class Plan:
     numbers: Mapping[Name, int]
     standing: Mapping[int, tuple[Standing, ...]]
     bodies: Mapping[str, tuple[str, tuple[str, ...], bool]]
-    limited: bool
-    """Whether the trigger that keeps the journal small is there."""
 
     def number(self, root: int) -> int:
         """The journal's number for a table."""
@@ -127,8 +123,7 @@ class Plan:
     @property
     def whole(self) -> bool:
         """Whether nothing is to be mended."""
-        wrong = self.wrong_functions or self.wrong_relations or self.forsaken
-        return self.limited and not wrong
+        return not (self.wrong_functions or self.wrong_relations or self.forsaken)
 
     def wanted(self, relation: Relation) -> tuple[Trigger, ...]:
         """The triggers of one relation."""
@@ -257,16 +252,7 @@ def make_plan(
         numbers,
         read_triggers(connection),
         _read_bodies(connection),
-        _is_limited(connection),
     )
-
-
-def _is_limited(connection: Connection) -> bool:
-    found = connection.execute(
-        "SELECT tgenabled::text FROM pg_trigger WHERE tgname = %s AND tgrelid = to_regclass(%s)",
-        [LIMIT, f"bequest.{JOURNAL}"],
-    )
-    return found.fetchone() == ("A",)
 
 
 def _read_bodies(
@@ -314,9 +300,6 @@ def _make_functions(connection: Connection, plan: Plan) -> None:
         connection.execute(
             f"REVOKE ALL ON FUNCTION bequest.{identifier(function.name)}() FROM PUBLIC".encode()
         )
-    if not plan.limited:
-        for text in limit_triggers():
-            connection.execute(text.encode())
 
 
 def _make_triggers(

@@ -40,20 +40,34 @@ _STEADY: Final = frozenset({"int", "text", "uuid", "bool", "numeric", "json"})
 MOST_IMAGES: Final = 20_000
 """The same where whole rows are journalled, for want of a key."""
 MOST_BYTES: Final = 16 * 1024 * 1024
-"""And the most that their images may weigh."""
+"""And the most that the images or keys of one statement may weigh."""
+_LIGHT_KEYS: Final = 1000
 
 STATEMENT: Final = "statement"
 ROW: Final = "row"
 
-LIMIT: Final = "bequest_journal_limit"
+LIMIT: Final = "bequest_keep_small"
 LOCK_CLASS: Final = 0x42455155
 """The first half of our advisory locks' names: "BEQU". An application's own are unlike it."""
+BYTES_FOR_EACH: Final = 1024
+"""What the journal may weigh for each row that it may have."""
 _LEAST_BYTES: Final = 60
 """Of a journal row, with its header."""
 _DROPPED_ROWS: Final = 200_000
 
 _JOURNAL: Final = qualified(OURS, JOURNAL)
 _INSERT: Final = f"INSERT INTO {_JOURNAL}(txid, at, tab, op, keys) VALUES"
+# A trigger on the journal cost more than all the rest: its condition is parsed for every statement.
+_NOW_AND_THEN: Final = f"""
+  IF pg_catalog.get_byte(pg_catalog.xid8send(pg_catalog.pg_current_xact_id()), 7)
+      OPERATOR(pg_catalog.=) 0
+    AND pg_catalog.get_byte(pg_catalog.xid8send(pg_catalog.pg_current_xact_id()), 6)
+      OPERATOR(pg_catalog.%) 4 OPERATOR(pg_catalog.=) 0
+  THEN
+    PERFORM {qualified(OURS, LIMIT)}();
+  END IF;
+  RETURN NULL;
+END"""
 _STAMP: Final = "pg_catalog.pg_current_xact_id(), pg_catalog.clock_timestamp()"
 
 
@@ -64,6 +78,7 @@ class Function:
     name: str
     body: str
     settings: tuple[str, ...]
+    returns: str = "trigger"
 
     @property
     def sql(self) -> str:
@@ -72,7 +87,7 @@ class Function:
         pins = "".join(f" SET {name} = {literal(value)}" for name, value in told)
         name = qualified(OURS, self.name)
         return (
-            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql"
+            f"CREATE OR REPLACE FUNCTION {name}() RETURNS {self.returns} LANGUAGE plpgsql"
             f" SECURITY DEFINER{pins} AS $bequest${self.body}$bequest$"
         )
 
@@ -157,14 +172,17 @@ class _Journalled:
         return f"IF {differ} THEN {old} END IF; {new}"
 
     def fits(self, array: str) -> str:
-        """SQL: whether the array is worth a journal row; NULL when no row was touched."""
+        """SQL: whether a journal row may hold the array; NULL, or true, when no row was touched."""
         few = (
             f"pg_catalog.cardinality({array})"
             f" OPERATOR(pg_catalog.<=) {self.most * len(self.columns)}"
         )
-        if not self.images:
-            return few
-        return f"{few} AND pg_catalog.pg_column_size({array}) OPERATOR(pg_catalog.<=) {MOST_BYTES}"
+        light = f"pg_catalog.pg_column_size({array}) OPERATOR(pg_catalog.<=) {MOST_BYTES}"
+        if self.images:
+            return f"{few} AND {light}"
+        # A key is in an index, so few of them are light.
+        least = f"pg_catalog.cardinality({array}) OPERATOR(pg_catalog.<=) {_LIGHT_KEYS}"
+        return f"{least} OR {few} AND {light}"
 
 
 # Bits of pg_trigger.tgtype (catalog/pg_trigger.h).
@@ -193,44 +211,45 @@ def key_columns(shape: TableShape) -> tuple[str, ...]:
 
 
 def limit_function(limit: int) -> Function:
-    """Drops the oldest history when nobody publishes and the journal outgrows ``limit`` rows.
+    """Drops the oldest history when nobody publishes and the journal outgrows its limits.
 
-    It is asked on one transaction number in 1,024, and does nothing where it could make the
-    controller's transaction fail: rows that another one took away are an error under the stricter
-    isolation levels.
+    Those are ``limit`` rows, or `BYTES_FOR_EACH` times as many bytes. It does nothing where it
+    could make the controller's transaction fail: rows that another one took away are an error under
+    the stricter isolation levels.
     """
+    few = limit * _LEAST_BYTES
+    much = limit * BYTES_FOR_EACH
     return Function(
         LIMIT,
         f"""
+DECLARE
+  journal CONSTANT pg_catalog.regclass := pg_catalog.to_regclass({literal(_JOURNAL)});
+  outgrown pg_catalog.bool := false;
 BEGIN
-  IF pg_catalog.pg_relation_size(TG_RELID) OPERATOR(pg_catalog.<) {limit * _LEAST_BYTES} OR
-    pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed' OR
-    NOT EXISTS (SELECT FROM {_JOURNAL} LIMIT 1 OFFSET {limit}) OR
-    NOT pg_catalog.pg_try_advisory_xact_lock({LOCK_CLASS}, 3)
+  IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed'
   THEN
-    RETURN NULL;
+    RETURN;
   END IF;
-  BEGIN
+  IF pg_catalog.pg_relation_size(journal) OPERATOR(pg_catalog.>=) {few} THEN
+    outgrown := EXISTS (SELECT FROM {_JOURNAL} LIMIT 1 OFFSET {limit});
+  END IF;
+  IF NOT outgrown AND pg_catalog.pg_table_size(journal) OPERATOR(pg_catalog.>=) {much} THEN
+    -- What was dropped weighs until VACUUM was there.
+    outgrown := (SELECT pg_catalog.sum(pg_catalog.pg_column_size(keys)) FROM {_JOURNAL})
+      OPERATOR(pg_catalog.>=) {much};
+  END IF;
+  IF outgrown AND pg_catalog.pg_try_advisory_xact_lock({LOCK_CLASS}, 3) THEN
     DELETE FROM {_JOURNAL} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
       SELECT j.ctid FROM {_JOURNAL} j LIMIT {_DROPPED_ROWS} FOR UPDATE SKIP LOCKED));
-    UPDATE {qualified(OURS, SETTINGS)} SET value = pg_catalog.md5(NEW.txid::text)
+    UPDATE {qualified(OURS, SETTINGS)}
+      SET value = pg_catalog.md5(pg_catalog.format('%s', pg_catalog.pg_current_xact_id()))
       WHERE name OPERATOR(pg_catalog.=) 'generation';
-  EXCEPTION WHEN OTHERS THEN
-    NULL;
-  END;
-  RETURN NULL;
+  END IF;
+EXCEPTION WHEN OTHERS THEN
+  NULL;
 END""",
         (),
-    )
-
-
-def limit_triggers() -> tuple[str, ...]:
-    """Makes the trigger that asks it, always on."""
-    return (
-        f"CREATE OR REPLACE TRIGGER {LIMIT} AFTER INSERT ON {_JOURNAL} FOR EACH ROW"
-        " WHEN (NEW.txid::pg_catalog.text::pg_catalog.int8 % 1024 = 0)"
-        f" EXECUTE FUNCTION {qualified(OURS, LIMIT)}()",
-        f"ALTER TABLE {_JOURNAL} ENABLE ALWAYS TRIGGER {LIMIT}",
+        "void",
     )
 
 
@@ -255,12 +274,16 @@ def _text(row: str, column: str, nullable: bool) -> str:
 
 def _gathered(table: str, what: _Journalled) -> str:
     """An array of texts: one column after another."""
+    if len(what.columns) == 1 and not what.images:
+        # Cheaper than an aggregate, and for one row that is what counts.
+        text = _text(table, what.columns[0], nullable=False)
+        return f"ARRAY(SELECT {text} FROM {table} LIMIT {what.most + 1})"
     arrays = [f"pg_catalog.array_agg({_text('r', column, what.images)})" for column in what.columns]
     gathered = arrays[0]
     for array in arrays[1:]:
         gathered = f"pg_catalog.array_cat({gathered}, {array})"
     names = ", ".join(f"{table}.{identifier(column)}" for column in what.columns)
-    return f"SELECT {gathered} FROM (SELECT {names} FROM {table} LIMIT {what.most + 1}) r"
+    return f"(SELECT {gathered} FROM (SELECT {names} FROM {table} LIMIT {what.most + 1}) r)"
 
 
 def _one_body(number: int, what: _Journalled, table: str, operation: str) -> str:
@@ -269,18 +292,18 @@ DECLARE
   touched pg_catalog.text[];
 BEGIN
   BEGIN
-    touched := ({_gathered(table, what)});
+    touched := {_gathered(table, what)};
   EXCEPTION WHEN OTHERS THEN
     {_INSERT} ({_STAMP}, {number}, 't', NULL);
     RETURN NULL;
   END;
   IF {what.fits("touched")} THEN
-    {_INSERT} ({_STAMP}, {number}, '{operation}', touched);
+    IF touched OPERATOR(pg_catalog.<>) '{{}}' THEN
+      {_INSERT} ({_STAMP}, {number}, '{operation}', touched);
+    END IF;
   ELSIF touched IS NOT NULL THEN
     {_INSERT} ({_STAMP}, {number}, 't', NULL);
-  END IF;
-  RETURN NULL;
-END"""
+  END IF;{_NOW_AND_THEN}"""
 
 
 def _two_body(number: int, what: _Journalled) -> str:
@@ -291,18 +314,18 @@ DECLARE
   before pg_catalog.text[];
 BEGIN
   BEGIN
-    SELECT ({_gathered("n", what)}), ({_gathered("o", what)}) INTO touched, before;
+    SELECT {_gathered("n", what)}, {_gathered("o", what)} INTO touched, before;
   EXCEPTION WHEN OTHERS THEN
     {_INSERT} ({_STAMP}, {number}, 't', NULL);
     RETURN NULL;
   END;
   IF {what.fits("touched")} THEN
-    {what.changed(number)}
+    IF touched OPERATOR(pg_catalog.<>) '{{}}' THEN
+      {what.changed(number)}
+    END IF;
   ELSIF touched IS NOT NULL THEN
     {_INSERT} ({_STAMP}, {number}, 't', NULL);
-  END IF;
-  RETURN NULL;
-END"""
+  END IF;{_NOW_AND_THEN}"""
 
 
 def _row_body(number: int, what: _Journalled) -> str:
@@ -332,6 +355,4 @@ BEGIN
     {_INSERT} ({_STAMP}, {number}, 'i', touched);
   ELSE
     {what.changed(number)}
-  END IF;
-  RETURN NULL;
-END"""
+  END IF;{_NOW_AND_THEN}"""
