@@ -6,7 +6,6 @@ Else the simulation would show what an engine does with a store that nobody has.
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
 from threading import Lock
 from typing import Any
 
@@ -53,11 +52,11 @@ class SmallBucket(small.Bucket):
 
 class TestTheStoreOfTheWorld(StoreConformance):
     @pytest.fixture
-    def open_store(self, monkeypatch: pytest.MonkeyPatch) -> Generator[OpenStore]:
+    def open_store(self, monkeypatch: pytest.MonkeyPatch) -> OpenStore:
         monkeypatch.setattr(great, "current", Unscheduled)
         bucket = GreatBucket(lambda *told: NOWHERE)
         sender = great.Sender("m1", 1, NOWHERE)
-        yield lambda: great.SimulatedStore(bucket, lambda: sender, random.Random(0))
+        return lambda: great.SimulatedStore(bucket, lambda: sender, random.Random(0))
 
 
 class TestTheStoreOfTheSmallWorld(StoreConformance):

@@ -137,7 +137,7 @@ def test_looking_after_a_conflict_is_tried_again_too() -> None:
 def test_a_denial_says_nothing_of_an_earlier_attempt(
     calls: list[object], heads: list[object]
 ) -> None:
-    with pytest.raises(Unreachable, match="no such right.*the next publish finds out"):
+    with pytest.raises(Unreachable, match=r"no such right.*the next publish finds out"):
         _append(Scripted(calls=calls, heads=heads), [])
 
 
