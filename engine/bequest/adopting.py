@@ -7,13 +7,14 @@ finds a defined state, the history stays in the tail, and the new controller goe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from .errors import Conflict, Unreachable
 from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
 from .ports import Clock, Cut, Source, Store
+from .snapshot.digest import RowSum
 from .snapshot.fold import Snapshot
 from .snapshot.frame import SEAL
 from .snapshot.writer import FrameWriter, seal_of, write_changes
@@ -189,14 +190,15 @@ def settle_in(
     snapshot: Snapshot,
     memory: Memory,
     *,
-    can_append: bool = True,
+    loaded: Mapping[int, RowSum] | None = None,
     unwritten: bool = False,
 ) -> None:
     """Install capture in the new database and let it remember its inheritance.
 
-    ``can_append``: whether the object's tail may go on. It does when the tables are the same, and
-    capture, which is then as old as the database, tells that nothing was written since; without
-    such a capture when ``unwritten``: nobody else had a right to write yet. Raises `AccessError`.
+    The object's tail goes on when the tables are the same and nothing was written since they were
+    filled. Capture tells that when it came with them (`bequest.ports.Heir`), else their rows are
+    compared with the sums ``loaded``; without these the next publish is a rewrite. ``unwritten``:
+    nobody else had a right to write yet. Raises `AccessError`.
     """
     try:
         mended = source.install()
@@ -205,13 +207,26 @@ def settle_in(
                 return
             with source.cut(Memory()) as cut:
                 same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
-                position = cut.position if same and can_append else ""
+                if not unwritten:
+                    same = same and loaded is not None and (not mended or _holds(cut, loaded))
+                position = cut.position if same else ""
             # Somebody may have started the controller already.
-            if (mended and not unwritten) or source.pending(Memory()).mutations:
+            if source.pending(Memory()).mutations:
                 position = ""
             source.remember(replace(memory, position=position), durable=True)
     finally:
         source.close()
+
+
+def _holds(cut: Cut, loaded: Mapping[int, RowSum]) -> bool:
+    """Whether the tables' rows are those that were loaded."""
+    for table in cut.catalog().tables:
+        found = RowSum()
+        for block in cut.scan(table):
+            found.add(block)
+        if found != loaded.get(table.id):
+            return False
+    return True
 
 
 def _has_gone_on(found: Memory, inherited: Memory) -> bool:

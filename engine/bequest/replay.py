@@ -7,7 +7,7 @@ rows folded from the object.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Final
@@ -93,7 +93,7 @@ def _replay(
     memory: Memory | None = None
     heir = False
     with target.replace(force=plan.force) as loading:
-        rows = _load(ready, loading, plan.migrations, progress)
+        rows, sums = _load(ready, loading, plan.migrations, progress)
         if plan.adoption is not None:
             # Before the new database exists: whoever published meanwhile makes this fail.
             adoption = Adoption(store, ready.snapshot, clock, plan.adoption.token(), rows)
@@ -108,13 +108,14 @@ def _replay(
         can_append = plan.migrations is None and same_kind
         # What an heir cannot settle now it settles itself, with its first publish.
         with suppress(AccessError) if heir else nullcontext():
-            settle_in(plan.adoption.source(), ready.snapshot, memory, can_append=can_append)
+            source = plan.adoption.source()
+            settle_in(source, ready.snapshot, memory, loaded=sums if can_append else None)
     return _restored(ready, target, rows, adopted=memory is not None)
 
 
 def _load(
     ready: Ready, loading: Loading, migrations: Migrations | None, progress: Progress | None
-) -> int:
+) -> tuple[int, Mapping[int, RowSum]]:
     crossing = ready.crossing
     if migrations is None:
         loading.create(crossing.catalog, crossing.attributes)
@@ -127,15 +128,17 @@ def _load(
     with loading.lend(crossing.attributes) as connection:
         migrations.build(connection, ready.snapshot.revisions())
     loading.occupy(crossing.catalog, crossing.attributes)
-    total = _fill(ready, loading, progress)
+    total, sums = _fill(ready, loading, progress)
     if progress is not None:
         progress("upgrading", 0, None)
     with loading.lend(crossing.attributes) as connection:
         migrations.upgrade(connection)
-    return total
+    return total, sums
 
 
-def _fill(ready: Ready, loading: Loading, progress: Progress | None) -> int:
+def _fill(
+    ready: Ready, loading: Loading, progress: Progress | None
+) -> tuple[int, Mapping[int, RowSum]]:
     targets = {table.id: table for table in ready.crossing.catalog.tables}
     expected = {number: RowSum() for number in targets}
     total = 0
@@ -160,7 +163,7 @@ def _fill(ready: Ready, loading: Loading, progress: Progress | None) -> int:
                 f"Table {full_name(table)!r} does not read back as it was written. The restore was "
                 "undone and the target is as it was. Please report this, with `bequest inspect`."
             )
-    return total
+    return total, expected
 
 
 def _restored(ready: Ready, target: Target, rows: int, *, adopted: bool) -> RestoreReport:

@@ -60,7 +60,7 @@ def serve() -> None:
     """Fork victims, one at a time, until standard input ends."""
     for name in ("bequest", "bequest_adapters.cli.run", "bequest_adapters.stores.s3", "boto3"):
         importlib.import_module(name)
-    for name in ("sqlite", "sqlite.source"):
+    for name in ("sqlite", "sqlite.source", "postgresql", "postgresql.source"):
         importlib.import_module(f"bequest_adapters.databases.{name}")
     print("ready", flush=True)
     for line in sys.stdin:

@@ -1,7 +1,7 @@
 """kill -9 at any moment: what was acknowledged can be restored, always, and it is one whole cut.
 
-Twenty kills here, two hundred with --nightly. A database kind is a pair of functions, so that
-another one is added in one place.
+Twenty kills here, two hundred with --nightly, shared by the combinations of database and store.
+Another one is one more entry of `COMBINATIONS`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +20,22 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import bequest
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.s3_server import S3Server
 
 from .nursery import Nursery, nursery
 
-DATABASES: Final[dict[str, Callable[[Path, str], str]]] = {
-    "sqlite": lambda folder, name: f"sqlite:///{folder}/{name}.db",
-}
-"""Kind: the URL of a database of that name, which need not exist yet."""
+COMBINATIONS: Final = {"sqlite file": (4, 34), "sqlite s3": (3, 33), "postgresql s3": (3, 33)}
+"""Database and store: kills of the embedded form here and at night, and as many of the sidecar."""
 LONGEST_MOMENT_SECONDS: Final = 0.06
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one controller's data is: its object, and databases by the name they are asked for."""
+
+    store: str
+    database: Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +44,24 @@ def victims(tmp_path_factory: pytest.TempPathFactory) -> Generator[Nursery]:
         yield found
 
 
-@pytest.fixture(params=["file", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "file":
-        return str(tmp_path / "controller.bequest")
-    server: S3Server = request.getfixturevalue("ministack")
-    return server.url(server.new_key())
+@pytest.fixture
+def place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Place]:
+    database, store = kind.split()
+    address = str(tmp_path / "controller.bequest")
+    if store == "s3":
+        server: S3Server = request.getfixturevalue("ministack")
+        address = server.url(server.new_key())
+    with ExitStack() as stack:
+
+        def sqlite(name: str) -> str:
+            return f"sqlite:///{tmp_path}/{name}.db"
+
+        def postgresql(name: str) -> str:
+            cluster: PostgresqlServer = request.getfixturevalue("postgresql")
+            url = stack.enter_context(cluster.database())
+            return url.render_as_string(hide_password=False)
+
+        yield Place(address, {"sqlite": sqlite, "postgresql": postgresql}[database])
 
 
 def prepare(url: str) -> None:
@@ -82,17 +103,21 @@ def until(happened: Callable[[], bool], why: str) -> None:
     pytest.fail(f"not within 30 s: {why}")
 
 
-kills = pytest.mark.parametrize(
-    "kills", [pytest.param(5, id="ci"), pytest.param(50, id="full", marks=pytest.mark.nightly)]
-)
+def profiles() -> Generator[object]:
+    for kind, (few, many) in COMBINATIONS.items():
+        yield pytest.param(kind, few, id=f"{kind} {few}")
+        marks = (pytest.mark.nightly, pytest.mark.timeout(1200))
+        yield pytest.param(kind, many, id=f"{kind} {many}", marks=marks)
+
+
+kills = pytest.mark.parametrize(("kind", "kills"), [*profiles()])
 
 
 @kills
-@pytest.mark.parametrize("kind", DATABASES)
 def test_what_flush_acknowledged_survives_the_controllers_death(
-    kind: str, kills: int, store: str, victims: Nursery, tmp_path: Path
+    kind: str, kills: int, place: Place, victims: Nursery, tmp_path: Path
 ) -> None:
-    url = DATABASES[kind](tmp_path, "controller")
+    url, store = place.database("controller"), place.store
     prepare(url)
     told, chance = tmp_path / "told", random.Random(1)
     told.touch()
@@ -105,16 +130,15 @@ def test_what_flush_acknowledged_survives_the_controllers_death(
         victims.gone()
         acknowledged = int(told.read_text().split()[-1])
         committed = len(content(url))
-        assert acknowledged <= restored(store, DATABASES[kind](tmp_path, f"new{number}"))
-        assert restored(store, DATABASES[kind](tmp_path, f"again{number}")) <= committed
+        assert acknowledged <= restored(store, place.database(f"new{number}"))
+        assert restored(store, place.database(f"again{number}")) <= committed
 
 
 @kills
-@pytest.mark.parametrize("kind", DATABASES)
 def test_what_status_called_stored_survives_the_sidecars_death(
-    kind: str, kills: int, store: str, victims: Nursery, tmp_path: Path
+    kind: str, kills: int, place: Place, victims: Nursery
 ) -> None:
-    url = DATABASES[kind](tmp_path, "controller")
+    url, store = place.database("controller"), place.store
     prepare(url)
     bequest.install(url)
     engine = create_engine(url)
@@ -162,7 +186,7 @@ def test_what_status_called_stored_survives_the_sidecars_death(
             victims.gone()
             stop.set()
             writer.join()
-            found = restored(store, DATABASES[kind](tmp_path, f"new{number}"))
+            found = restored(store, place.database(f"new{number}"))
             assert acknowledged <= found <= written
     finally:
         stop.set()

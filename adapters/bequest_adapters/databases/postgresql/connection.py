@@ -120,8 +120,11 @@ _ADVICE: Final[dict[str, tuple[type[BequestError], str, str]]] = {
 _BUSY: Final = (Unreachable, "could not be used ({})", "It will be tried again.")
 _CLASSES_THAT_PASS: Final = ("08", "40", "53", "55", "57", "58")
 
-# A failed connection has no SQLSTATE, only the server's words.
+# A failed connection has no SQLSTATE, only the server's words; the first that fit count.
 _WORDS: Final = {
+    "permission denied for database": "42501",
+    "too many connections for": "53300",
+    "is not currently accepting connections": "55000",
     "authentication failed": "28",
     "no pg_hba.conf entry": "28",
     "no password supplied": "28",
@@ -201,8 +204,9 @@ class Connections:
         with self._lock:
             while self._idle:
                 connection = self._idle.pop()
-                if not connection.broken and not connection.closed:
+                if _alive(connection):
                     return connection
+                connection.close()
         connection = connect(self.address)
         self.server = f"PostgreSQL {connection.info.parameter_status('server_version')}"
         return connection
@@ -216,6 +220,18 @@ class Connections:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _alive(connection: Connection) -> bool:
+    """Whether an idle connection was not ended meanwhile, as far as this side has heard."""
+    if connection.closed:
+        return False
+    try:
+        connection.pgconn.consume_input()  # the server's farewell, perhaps ...
+        connection.pgconn.consume_input()  # ... behind which there is nothing any more
+    except psycopg.OperationalError:
+        return False
+    return not connection.closed
 
 
 def end(connection: Connection) -> bool:
