@@ -39,7 +39,7 @@ SELECT pg_current_snapshot()::text, ({FINGERPRINT}),
 _SEQUENCES: Final = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND c.oid >= 16384
-  AND n.nspname <> 'bequest' AND n.nspname !~ '^pg_(toast|temp)'
+  AND n.nspname <> 'bequest' AND n.nspname !~ '^(pg_toast|pg_temp|bequest_kept_)'
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 """
 
