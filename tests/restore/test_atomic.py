@@ -26,7 +26,8 @@ NURSERY = """
 import os, resource, sys
 import bequest
 from bequest import registry
-import bequest_adapters.databases.sqlite.target, bequest_adapters.stores.file
+import bequest_adapters.databases.sqlite.target, bequest_adapters.databases.postgresql.target
+import bequest_adapters.databases.postgresql.source, bequest_adapters.stores.file
 for line in sys.stdin:
     store, url, limit = line.split()
     child = os.fork()
@@ -37,6 +38,8 @@ for line in sys.stdin:
             bequest.restore(store, url, force=True)
         except bequest.AccessError:
             os._exit(4)
+        except bequest.Refused:
+            os._exit(5)
         os._exit(0)
     print(child, flush=True)
     _, status = os.waitpid(child, 0)

@@ -137,9 +137,9 @@ def content(connection: psycopg.Connection[Any]) -> list[str]:
 def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
     """Move all content away within the caller's transaction; what it is called now, if any."""
     schemas = content(connection)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     if not schemas:
         return None
+    stamp = _stamp(connection)
     for (table,) in connection.execute(_TABLES_IN, [schemas]).fetchall():
         # Whoever comes now waits, and then finds the new table under the name.
         _execute(connection, f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
@@ -177,6 +177,18 @@ def _make_public_like(connection: psycopg.Connection[Any], kept: str) -> None:
         # A role that is not a member of the owner goes without.
         with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
             _execute(connection, statement)
+
+
+def _stamp(connection: psycopg.Connection[Any]) -> str:
+    """The time, and a number where another restore was made in the same second."""
+    second = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    taken = connection.execute(
+        "SELECT count(DISTINCT substring(nspname FROM '^bequest_kept_[^_]+'))"
+        " FROM pg_catalog.pg_namespace WHERE pg_catalog.starts_with(nspname, %s)",
+        [f"bequest_kept_{second}"],
+    ).fetchone()
+    number = int(taken[0]) if taken else 0
+    return f"{second}{number}" if number else second
 
 
 def _kept_name(stamp: str, schema: str) -> str:
