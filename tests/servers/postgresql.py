@@ -72,7 +72,9 @@ class PostgresqlServer:
         """A new database, dropped at the end together with whoever is still connected."""
         name = f"bequest_test_{os.getpid()}_{next(_numbers)}"
         with self.connect() as db:
-            db.execute(f"CREATE DATABASE {name} {options}".encode())
+            # Without fsync a copy of the files takes half the time of the log's way.
+            quick = "STRATEGY file_copy" if db.info.server_version >= 150000 else ""
+            db.execute(f"CREATE DATABASE {name} {options} {quick}".encode())
         try:
             yield self.url.set(database=name)
         finally:
