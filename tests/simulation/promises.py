@@ -104,9 +104,9 @@ def promise_5_fenced(
     if mark.epoch != old.epoch:
         raise Broken("5 fenced", f"{mark} changed the epoch of {old} without a restore")
     if undone and old.epoch > 1 and sender.family != before.family:
-        # Two heirs of one epoch: the object was deleted, its superseded controller made it anew, and
-        # another replacement adopted that. The epoch no longer tells them apart; see "What is not
-        # promised" in docs/reliability.md.
+        # Two heirs of one epoch: the object was deleted, its superseded controller made it anew,
+        # and another replacement adopted that. The epoch no longer tells them apart; see "What is
+        # not promised" in docs/reliability.md.
         return
     if sender.family != before.family:
         raise Broken("5 fenced", f"{sender.machine} wrote what is {before.owner}'s")
