@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from .adopting import Adoption, settle_in
+from .collector import seldom_collecting
 from .errors import AccessError, Conflict, Different, Refused
 from .model import Memory
 from .plan import Plan
@@ -77,7 +78,7 @@ def _nothing_to_do(store: Store, target: Target, plan: Plan) -> str:
 def _once(
     store: Store, target: Target, clock: Clock, plan: Plan, progress: Progress | None
 ) -> RestoreReport:
-    with surveyed(store, target, plan) as survey:
+    with seldom_collecting(), surveyed(store, target, plan) as survey:
         ready = survey.go()
         return _replay(store, ready, target, clock, plan, progress)
 

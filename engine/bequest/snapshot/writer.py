@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Any, BinaryIO, Final
 
+from ..collector import seldom_collecting
 from ..errors import BequestError
 from ..model import Attributes, Catalog, Mark, Mutation, Operation, Row, Table
 from ..ports import Cut
@@ -111,7 +112,7 @@ def write_base(
 ) -> tuple[bytes, int, int]:
     """Write a whole object of one base to ``body``; returns its chain, its bytes and its rows."""
     body.write(bytes(PREAMBLE_BYTES))
-    with ThreadPoolExecutor(1, "bequest-compress") as pool:
+    with seldom_collecting(), ThreadPoolExecutor(1, "bequest-compress") as pool:
         writer = FrameWriter(mark.serial, NO_DIGEST, body.write, pool)
         writer.frame(HEADER, dict(header))
         writer.frame(SCHEMA, to_plain(catalog, attributes))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 import psycopg
 from psycopg import rows as row_factories
+from psycopg.pq import TransactionStatus
 
 from bequest.model import Key, Row, Table
 
@@ -19,6 +21,7 @@ BLOCK_ROWS: Final = 32768
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 LOOKUP_KEYS: Final = 5000
 """Keys in one statement."""
+_CURSOR: Final = "bequest_scan"
 _GROWTH: Final = 8
 _SAMPLE_ROWS: Final = 64
 
@@ -26,16 +29,44 @@ _SAMPLE_ROWS: Final = 64
 def scan(connection: psycopg.Connection[Any], table: Table) -> Generator[list[Row]]:
     """All rows of ``table`` within the caller's transaction, in the order they are stored.
 
-    Blocks have at most `BLOCK_ROWS` rows and about `BLOCK_BYTES`. Raises psycopg's errors.
+    Blocks have at most `BLOCK_ROWS` rows and about `BLOCK_BYTES`; while the caller works on one,
+    the next is fetched in another thread. Raises psycopg's errors.
     """
-    with psycopg.RawServerCursor(
-        connection, "bequest_scan", row_factory=row_factories.tuple_row
-    ) as cursor:
-        cursor.execute(_query(f"SELECT {_columns(table)} FROM {source(table)} AS t"), binary=True)
-        fetch = _SAMPLE_ROWS
-        while found := cast("list[Row]", cursor.fetchmany(fetch)):
-            yield found
+    query = (
+        f"DECLARE {_CURSOR} NO SCROLL CURSOR FOR SELECT {_columns(table)} FROM {source(table)} t"
+    )
+    connection.execute(_query(query), prepare=False)
+    try:
+        yield from _blocks(connection)
+    finally:
+        if connection.info.transaction_status == TransactionStatus.INTRANS:
+            connection.execute(_query(f"CLOSE {_CURSOR}"))
+
+
+def _blocks(connection: psycopg.Connection[Any]) -> Generator[list[Row]]:
+    """The open cursor's rows; the server makes a block while the one before is taken apart."""
+
+    def ask(rows: int) -> psycopg.Cursor[Row]:
+        cursor = psycopg.RawCursor(connection, row_factory=row_factories.tuple_row)
+        return cursor.execute(_query(f"FETCH {rows} {_CURSOR}"), binary=True, prepare=False)
+
+    fetch = _SAMPLE_ROWS
+    found = ask(fetch).fetchall()
+    if found:
+        yield found
+    if len(found) < fetch:
+        # A thread is not worth it.
+        return
+    with ThreadPoolExecutor(1, "bequest-fetch") as pool:
+        fetch = min(BLOCK_ROWS, fetch * _GROWTH, _rows_that_fit(found))
+        waiting = pool.submit(ask, fetch)
+        while (cursor := waiting.result()).rowcount == fetch:
             fetch = min(BLOCK_ROWS, fetch * _GROWTH, _rows_that_fit(found))
+            waiting = pool.submit(ask, fetch)
+            found = cursor.fetchall()
+            yield found
+        if cursor.rowcount:
+            yield cursor.fetchall()
 
 
 def lookup(connection: psycopg.Connection[Any], table: Table, keys: Sequence[Key]) -> Iterator[Row]:
