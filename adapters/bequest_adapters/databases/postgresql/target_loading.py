@@ -78,8 +78,7 @@ class PostgresLoading:
             self._execute(_NAMED_IN_FULL)
         with said(self._name, "putting the old data aside"):
             drop_ours(self._connection)
-            if self._force:
-                self.kept = put_aside(self._connection, self._name)
+            self.kept = put_aside(self._connection, self._name, force=self._force)
         self._make_all(*_before_rows(catalog))
         for table in catalog.tables:
             self._copying[table.id] = self._prepare(table)
