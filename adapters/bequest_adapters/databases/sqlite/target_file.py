@@ -250,8 +250,8 @@ def refuse_data(hold: Hold, name: str, *, force: bool) -> None:
         return
     what = "holds data" if hold.readable else "is there, but is no SQLite database"
     raise Refused(
-        f"{name} {what}. Nothing was changed. A restore replaces everything: give a new database or "
-        "one whose tables have no rows, or --force to replace this one (the old file is kept "
+        f"{name} {what}. Nothing was changed. A restore replaces everything: give a new database "
+        "or one whose tables have no rows, or --force to replace this one (the old file is kept "
         "beside it)."
     )
 
