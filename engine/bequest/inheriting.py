@@ -249,9 +249,16 @@ def follow(
         closing(registry.open_store(store)) as opened,
         closing(registry.open_following(database)) as following,
     ):
-        address = store if isinstance(store, str) else ""
+        address = _lasting(store, opened) if isinstance(store, str) else ""
         follower = Follower(opened, following, registry.system_clock(), listener, address=address)
         return follower.step() if once else _follow(follower, listener, poll, ended.wait)
+
+
+def _lasting(address: str, store: Store) -> str:
+    """``address`` so that it means the same from every working folder."""
+    plain, mark, options = address.partition("?")
+    scheme = plain.split("://", 1)[0].lower() if "://" in plain else "file"
+    return f"{store.name}{mark}{options}" if scheme == "file" else address
 
 
 def promote(
