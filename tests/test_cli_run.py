@@ -124,6 +124,29 @@ def test_told_to_stop_it_stores_what_is_left_and_ends_with_0(
     assert bequest.verify(str(store), f"sqlite:///{database}").ok
 
 
+def test_signals_one_after_the_other_change_nothing_of_that(
+    start: Start, database: Path, store: Path
+) -> None:
+    sidecar = start()
+    sidecar.until("published")
+    insert(database)
+    for _ in range(3):
+        sidecar.tell(signal.SIGTERM)
+        sidecar.tell(signal.SIGINT)
+    sidecar.until("stopped")
+    sidecar.tell(signal.SIGTERM)  # while the process ends
+    code, _, err = sidecar.end()
+    assert (code, err) == (0, "")
+    assert bequest.verify(str(store), f"sqlite:///{database}").ok
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_duration_that_is_none_is_wrong_usage(start: Start, value: str) -> None:
+    code, _, err = start("--stop-timeout", value).end()
+    assert code == 2
+    assert "stop-timeout" in err
+
+
 def test_a_store_that_is_away_at_the_end_is_4_within_the_time_that_it_was_given(
     start: Start, database: Path, store: Path
 ) -> None:

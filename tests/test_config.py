@@ -44,6 +44,21 @@ class TestTheFile:
             config.load(str(toml))
 
     @pytest.mark.parametrize(
+        "content",
+        [
+            *("stop_timeout = nan", "stop_timeout = inf", "stop_timeout = -1"),
+            *("[limits]\nlock_seconds = nan", "[limits]\ntail_share = inf"),
+            *("[limits]\nretry_first_seconds = -1", "[accounts.a]\nkeep = -1"),
+            *('mode = "x"', 'schedule = "x"', 'drill_schedule = "x"', 'timezone = "Q"'),
+            *('cloud_type = "ibm"', 'store = "s3://key:secret@bucket/x"'),
+        ],
+    )
+    def test_what_a_verb_does_not_use_is_looked_at_too(self, toml: Path, content: str) -> None:
+        toml.write_text(content)
+        with pytest.raises(UsageError):
+            config.load(str(toml))
+
+    @pytest.mark.parametrize(
         ("content", "key", "nearest"),
         [
             ('databse = "x"', "databse", "database"),

@@ -8,6 +8,7 @@ misspelt ``exclude`` would back up what must not be; no message repeats a value 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -25,10 +26,10 @@ PREFIX: Final = "BEQUEST_"
 
 TEXT: Final = "a text"
 TEXTS: Final = "a text or a list of texts"
-SECONDS: Final = "a number of seconds"
+SECONDS: Final = "a finite number of seconds, at least 0"
 BYTES: Final = "a whole number of bytes"
 FLAG: Final = "true or false"
-NUMBER: Final = "a whole number"
+NUMBER: Final = "a whole number of at least 0"
 
 OPTIONS: Final[Mapping[str, str]] = {
     "database": TEXT,
@@ -50,6 +51,12 @@ OPTIONS: Final[Mapping[str, str]] = {
     "json": FLAG,
 }
 """What a file may set, and of which kind; the command's option has the same name."""
+
+WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "mode": ("per-change", "schedule"),
+    "cloud_type": ("aws", "azure", "gcp", "file"),
+}
+"""The texts of which a file may only name one."""
 
 ONCE: Final = frozenset(
     {"overwrite", "force", "dry_run", "rewrite", "no_adopt", "files_to", "files_in_place"}
@@ -177,8 +184,34 @@ def _settings(path: Path, document: Mapping[str, Any]) -> Settings:
         if key not in ("accounts", "limits"):
             name = key.replace("-", "_")
             options[name] = _checked(path, key, name, value)
+    _check_meanings(path, options)
     accounts = _tables(path, "accounts", document.get("accounts", {}))
     return Settings(path, options, accounts, _limits(path, document.get("limits", {})))
+
+
+def _check_meanings(path: Path, options: Mapping[str, Any]) -> None:
+    """Look at what this call may not need: a slip must not wait for the night it is needed."""
+    plain = {name: value for name, value in options.items() if "${" not in str(value)}
+    check_store(str(plain.get("store", "")))
+    for name, known in WORDS.items():
+        if name in plain and plain[name] not in known:
+            raise UsageError(
+                f"{path}: {name!r} is {plain[name]!r}; it can be {', '.join(known)}. Nothing was "
+                "done; correct that line."
+            )
+    schedules = [plain[name] for name in ("schedule", "drill_schedule") if name in plain]
+    zone = plain.get("timezone")
+    if not schedules and zone is None:
+        return
+    from .cron import CronSchedule, named_zone
+
+    try:
+        for expression in schedules:
+            CronSchedule(expression, "UTC")
+        if zone is not None:
+            named_zone(zone)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _checked(path: Path, key: str, name: str, value: Any) -> Any:
@@ -203,11 +236,12 @@ def _fits(kind: str, value: Any) -> bool:
         items: Any = value
         return isinstance(value, list) and all(isinstance(item, str) for item in items)
     if kind is SECONDS:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value) and value >= 0
     if kind is BYTES:
         return type(value) is int and value >= 0
     if kind is NUMBER:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return type(value) is int and value >= 0
     return isinstance(value, bool if kind is FLAG else str)
 
 
@@ -245,7 +279,11 @@ def _limits(path: Path, value: Any) -> Limits:
             raise _unknown(path, f"limits.{name}", known)
         counted = isinstance(known[name], int)
         allowed = int if counted else int | float
-        if isinstance(number, bool) or not isinstance(number, allowed) or number < 0:
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, allowed)
+            or not 0 <= number < math.inf
+        ):
             whole = "whole " if counted else ""
             raise UsageError(
                 f"{path}: 'limits.{name}' must be a {whole}number of at least 0. Nothing was done; "

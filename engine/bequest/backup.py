@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, Self
 
 from . import registry
+from .arguments import checked
 from .compactor import Limits
 from .drill import check_drillable, drill, note, noted
 from .drilling import Drills
@@ -47,6 +48,7 @@ class Backup:
     by `status` and tried again.
     """
 
+    @checked
     def __init__(
         self,
         database: Any,
@@ -137,6 +139,7 @@ class Backup:
         self._thread.start()
         self._begin_drills()
 
+    @checked
     def stop(self, timeout: float = 10.0) -> bool:
         """Publish what is left, for at most ``timeout`` seconds, and end. True if all is stored."""
         if self._thread is None:
@@ -162,6 +165,7 @@ class Backup:
         self._thread = None
         return stored
 
+    @checked
     def flush(self, timeout: float | None = 30.0) -> PublishReport:
         """Return when all that was committed before is in the store.
 
@@ -186,6 +190,7 @@ class Backup:
                     self._event("published", dict(report))
                 return self._with_files(report)
 
+    @checked
     def backup_now(self, *, rewrite: bool = False) -> PublishReport:
         """Publish once, now, and say what was done."""
         self._prepare()

@@ -9,7 +9,9 @@ database of ``rewrite_apart_bytes`` or more runs in a process of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from .errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,22 @@ class Limits:
     collapse_share: float = 0.1
     retry_first_seconds: float = 1.0
     retry_last_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for what no rule can go by."""
+        for item in fields(self):
+            value: object = getattr(self, item.name)
+            whole = isinstance(item.default, int)
+            allowed = int if whole else int | float
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, allowed)
+                or not 0 <= value < float("inf")
+            ):
+                raise UsageError(
+                    f"The limit {item.name} must be a {'whole ' * whole}number of at least 0. "
+                    "Nothing was done; correct it."
+                )
 
 
 def allowance(base_bytes: int, limits: Limits) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, Protocol
 
-from .errors import Refused
+from .errors import Refused, UsageError
 from .model import Attributes, Catalog, Key, Row, Selection, Table, TableDigest, Value
 from .ports import Cut
 from .report import DiffReport, RowChange
@@ -166,6 +166,11 @@ def compare(
             "`bequest verify STORE --database URL` says whether the two are equal."
         )
     pairs = _pairs(before, after, selection)
+    if selection is not None and not pairs:
+        raise UsageError(
+            f"No table of {before.name} or of {after.name} is chosen. Nothing was compared. "
+            "Correct the names; `bequest inspect` lists an object's."
+        )
     _digest(pairs, before, after)
     differing = [pair for pair in pairs if pair.differs]
     with Spill() as old, Spill() as new:

@@ -18,12 +18,12 @@ from typing import Any, BinaryIO, Final, cast
 
 from .errors import BequestError, UsageError
 from .model import Mark, Stat
-from .opening import SPOOL_BYTES
 from .plan import Plan
 from .ports import Clock, Notes, Source, Store, Target
 from .replay import Progress, restore
 from .report import DrillReport, iso
 from .snapshot.fold import Snapshot
+from .spool import Spool, temporary
 
 NOTE: Final = "last_drill"
 FILE_DIALECT: Final = "sqlite"
@@ -79,7 +79,7 @@ def drill(
     begun, at = clock.monotonic(), iso(clock.time())
     report = DrillReport(ok=False, at=at, store=store.name)
     try:
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spooled:
+        with Spool() as spooled:
             spool = cast(BinaryIO, spooled)
             with store.read() as stream:
                 shutil.copyfileobj(stream, spool, 1 << 20)
@@ -130,8 +130,10 @@ def _place(snapshot: Snapshot, into: str | None, keep: str | None) -> Generator[
             ) from error
         yield _url(os.path.abspath(os.path.join(keep, name)))
         return
-    with tempfile.TemporaryDirectory(prefix="bequest-drill-") as folder:
-        yield _url(os.path.join(folder, name))
+    with temporary():
+        folder = tempfile.TemporaryDirectory(prefix="bequest-drill-", ignore_cleanup_errors=True)
+    with folder as path:
+        yield _url(os.path.join(path, name))
 
 
 def _url(path: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from . import registry, versions
+from .arguments import checked
 from .backup import selection_of
 from .difference import DatabaseSide, ObjectSide, compare
 from .drill import drill as _drill
@@ -27,7 +28,8 @@ from .follow import Follower
 from .follow import follow as _follow
 from .follow import promote as _promote
 from .model import Memory
-from .moment import Moment, checked, parse_moment
+from .moment import Moment, parse_moment
+from .moment import checked as _checked_moment
 from .opening import opened as _opened
 from .plan import Adoption, Plan
 from .replay import preflight as _preflight
@@ -52,6 +54,7 @@ IF_EMPTY_WAIT_SECONDS = 3600.0
 _RESTORE_FACTS = frozenset(item.name for item in fields(RestoreReport))
 
 
+@checked
 def restore(
     store: str | Store,
     database: Any,
@@ -103,6 +106,7 @@ def restore(
     return RestoreReport(**shared)
 
 
+@checked
 def preflight(
     store: str | Store,
     database: Any,
@@ -156,7 +160,7 @@ def _plan(
         )
     adoption = Adoption(lambda: registry.open_source(database), lambda: uuid.uuid4().hex)
     return Plan(
-        at=parse_moment(at) if isinstance(at, str) else None if at is None else checked(at),
+        at=parse_moment(at) if isinstance(at, str) else None if at is None else _checked_moment(at),
         tables=part,
         cross=registry.crossing(),
         migrations=None if alembic is None else registry.alembic_migrations(alembic),
@@ -168,6 +172,7 @@ def _plan(
     )
 
 
+@checked
 def diff(
     store: str | Store,
     other: str | Store | None = None,
@@ -196,6 +201,7 @@ def diff(
             return compare(before, side, selection, on_change)
 
 
+@checked
 def drill(
     store: str | Store,
     database: Any = None,
@@ -225,6 +231,7 @@ def drill(
         return replace(report, recorded=_note(source, report))
 
 
+@checked
 def follow(
     store: str | Store,
     database: Any,
@@ -249,11 +256,19 @@ def follow(
         closing(registry.open_store(store)) as opened,
         closing(registry.open_following(database)) as following,
     ):
-        address = store if isinstance(store, str) else ""
+        address = _lasting(store, opened) if isinstance(store, str) else ""
         follower = Follower(opened, following, registry.system_clock(), listener, address=address)
         return follower.step() if once else _follow(follower, listener, poll, ended.wait)
 
 
+def _lasting(address: str, store: Store) -> str:
+    """``address`` so that it means the same from every working folder."""
+    plain, mark, options = address.partition("?")
+    scheme = plain.split("://", 1)[0].lower() if "://" in plain else "file"
+    return f"{store.name}{mark}{options}" if scheme == "file" else address
+
+
+@checked
 def promote(
     database: Any,
     store: str | Store | None = None,
@@ -292,6 +307,7 @@ def _unheard(_: str, __: dict[str, Any]) -> None:
     """Nobody listens."""
 
 
+@checked
 def files(
     store: str | Store,
     *,

@@ -409,7 +409,11 @@ class Target(Protocol):
         ...
 
     def vacant(self) -> bool:
-        """Whether there is no database, or one that holds nothing of a controller's."""
+        """Whether there is no database, or one none of whose tables has a row.
+
+        Bequest's own tables and Alembic's version table do not count. What is defined there is
+        replaced without ``force``, and kept as with it.
+        """
         ...
 
     def alone(self, timeout_seconds: float) -> AbstractContextManager[None]:

@@ -10,7 +10,6 @@ in the source's log everything in the cut is then durable too), send, remember, 
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,8 +40,8 @@ from .ports import Clock, Cut, Source, Store
 from .report import PublishReport
 from .snapshot.frame import FORMAT_VERSION
 from .snapshot.writer import TailTooLarge, write_base, write_tail
+from .spool import Spool
 
-SPOOL_BYTES: Final = 8 * 1024 * 1024
 LOOKUP_KEYS: Final = 500
 ATTEMPTS: Final = 5
 OPEN_INTENTS: Final = 100
@@ -341,7 +340,7 @@ class Publisher:
         if not memory.lineage:
             memory = replace(memory, lineage=str(uuid.UUID(hex=self._token())), epoch=1)
         mark = self._next_mark(memory, stat)
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with Spool() as spool:
             body = cast(BinaryIO, spool)
             with self._source.cut(replace(memory, position="")) as cut:
                 if cut.stale:

@@ -7,6 +7,7 @@ names a function that takes the address and returns the port.
 from __future__ import annotations
 
 import importlib
+import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -38,14 +39,25 @@ DATABASES: Final = {
 
 def open_store(store: str | Store) -> Store:
     """The store at an address. Raises `UsageError`."""
+    if isinstance(store, os.PathLike):
+        store = str(os.fspath(cast("os.PathLike[str]", store)))
     if not isinstance(store, str):
-        return store
+        return _port(store)
     scheme = store.split("://", 1)[0].lower() if "://" in store else "file"
     opened: Store = _find("bequest.stores", STORES, scheme, "open_store")(store)
     if scheme == "file":
         return opened
     wrap = importlib.import_module("bequest_adapters.stores.retrying").retrying
     return cast(Store, wrap(opened))
+
+
+def _port(store: Any) -> Store:
+    if all(callable(getattr(store, name, None)) for name in ("head", "read", "close")):
+        return cast(Store, store)
+    raise UsageError(
+        f"The store is of the type {type(store).__name__}. Nothing was done. Give its address as a "
+        "text, such as s3://bucket/name or a file's path."
+    )
 
 
 def open_source(database: Any) -> Source:

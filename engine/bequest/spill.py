@@ -6,13 +6,13 @@ So two large tables can be compared bucket by bucket: memory is bounded by one b
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from .model import Key, Row, Value
 from .snapshot.frame import pack, unpack
+from .spool import Spool
 
 BUFFERED_ROWS: Final = 8192
 """Rows of all buckets together that wait in memory to be written."""
@@ -22,7 +22,7 @@ class Spill:
     """Buckets of rows, named by a table's name and a number."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
+        self._file = Spool()
         self._waiting: dict[tuple[str, int], list[Row]] = {}
         self._count = 0
         self._pieces: dict[tuple[str, int], list[tuple[int, int]]] = {}

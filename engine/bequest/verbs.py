@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import registry, versions
+from .arguments import checked
 from .backup import ask, open_recorder, read_status, selection_of, with_files
 from .compactor import Limits
 from .errors import UsageError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int | None], None]
 
 
+@checked
 def backup(
     database: Any,
     store: str | Store,
@@ -84,6 +86,7 @@ def backup(
         return replace(report, not_covered=(*report.not_covered, *uncovered))
 
 
+@checked
 def verify(
     store: str | Store,
     database: Any = None,
@@ -102,12 +105,14 @@ def verify(
             return _verify(opened, source, progress, registry.pair)
 
 
+@checked
 def inspect(store: str | Store, *, version: str | None = None) -> InspectReport:
     """What the object holds, or held as the ``version`` that `history` lists."""
     with versions.version_of(store, version) as opened:
         return _inspect(opened)
 
 
+@checked
 def history(store: str | Store, *, limit: int = versions.LIMIT) -> list[HistoryEntry]:
     """The states of the object that the store keeps, newest first, the present one among them.
 
@@ -153,6 +158,7 @@ def status(database: Any, store: str | Store | None = None) -> Status:
         return with_files(found, database, source)
 
 
+@checked
 def install(
     database: Any, *, include: tuple[str, ...] | None = None, exclude: tuple[str, ...] | None = None
 ) -> bool:

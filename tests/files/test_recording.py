@@ -264,6 +264,47 @@ def test_the_loss_of_a_whole_folder_is_not_recorded_unbidden(
     assert ("ctl.yaml" in paths(store)) is (loss == "removed")
 
 
+def test_a_folder_that_is_not_named_any_more_stays_until_that_is_confirmed(
+    url: str, folder: Path, store: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "key").write_text("k")
+    bequest.backup(url, store, files=[folder, tmp_path / "tls"])
+    report = bequest.backup(url, store, files=[tmp_path / "tls"])
+    assert "not named any more" in dict(report.not_covered)["etc"]
+    assert paths(store) == {"", "ctl.yaml", "key"}
+    bequest.backup(url, store, files=[tmp_path / "tls"], overwrite=True)
+    assert paths(store) == {"", "key"}
+
+
+def test_a_misspelt_folder_is_wrong_usage_and_removes_nothing(
+    url: str, folder: Path, store: str, tmp_path: Path
+) -> None:
+    bequest.backup(url, store, files=[folder])
+    for wrong in (tmp_path / "ect", folder / "ctl.yaml", f"etc={folder / 'ctl.yaml'}"):
+        for use in (bequest.backup, bequest.Backup):
+            with pytest.raises(bequest.UsageError, match="Nothing was done"):
+                use(url, store, files=[wrong])
+    assert paths(store) == {"", "ctl.yaml"}
+    folder.rename(tmp_path / "gone")
+    assert "stays" in dict(bequest.backup(url, store, files=[folder]).not_covered)["etc"]
+
+
+def test_a_misspelt_folder_makes_no_database(store: str, tmp_path: Path) -> None:
+    with pytest.raises(bequest.BequestError):
+        bequest.backup(f"sqlite:///{tmp_path / 'none.db'}", store, files=[tmp_path / "ect"])
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_folder_inside_another_is_not_recorded_twice(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub").mkdir()
+    (tmp_path / "link").symlink_to(folder / "sub")
+    for inner in (folder / "sub", tmp_path / "link", f"again={folder}"):
+        for both in ([folder, inner], [inner, folder]):
+            with pytest.raises(bequest.UsageError, match="twice"):
+                roots_of(both)
+
+
 def test_a_new_machine_without_the_files_does_not_record_their_absence(
     url: str, folder: Path, store: str, tmp_path: Path
 ) -> None:
@@ -365,11 +406,15 @@ def test_a_burst_becomes_few_records(running: Heard, folder: Path, store: str) -
     assert running.count("files") < 30
 
 
-def test_a_folder_that_appears_later_is_recorded(url: str, store: str, tmp_path: Path) -> None:
+def test_a_folder_that_appears_again_is_recorded(
+    url: str, folder: Path, store: str, tmp_path: Path
+) -> None:
+    bequest.backup(url, store, files=[folder])
+    folder.rename(tmp_path / "away")
     heard = Heard()
-    with bequest.Backup(url, store, files=[tmp_path / "late"], on_event=heard) as backup:
+    with bequest.Backup(url, store, files=[folder], on_event=heard) as backup:
         heard.until(lambda: heard.count("uncovered") >= 1)
-        (tmp_path / "late").mkdir()
-        (tmp_path / "late" / "x").write_text("x")
+        folder.mkdir()
+        (folder / "x").write_text("x")
         backup.flush()
     assert paths(store) == {"", "x"}

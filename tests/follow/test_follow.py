@@ -308,3 +308,14 @@ def test_a_follower_killed_at_any_moment_stands_at_a_cut(pair: Pair) -> None:
     pair.follow()
     assert pair.equal()
     assert bequest.promote(pair.warm).epoch == 2
+
+
+def test_the_object_is_found_again_from_another_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    bequest.follow("o.bequest?keep=1", pair.warm, once=True)
+    monkeypatch.chdir("/")
+    assert bequest.status(pair.warm).store == f"{(tmp_path / 'o.bequest').as_uri()}?keep=1"
+    assert bequest.promote(pair.warm).epoch == 2

@@ -87,13 +87,41 @@ def test_a_database_with_data_is_refused_and_stays(
     postgresql: PostgresqlServer, postgresql_database: URL, store: str
 ) -> None:
     small(postgresql_database, store)
-    for content in ("CREATE TABLE mine ()", "CREATE SCHEMA s; CREATE TYPE s.e AS ENUM ()"):
+    hidden = "ALTER TABLE mine ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+    for content in (
+        "CREATE TABLE mine (); INSERT INTO mine DEFAULT VALUES",
+        "CREATE SCHEMA s; CREATE TABLE s.p (i int) PARTITION BY LIST (i);"
+        "CREATE TABLE s.d PARTITION OF s.p DEFAULT; INSERT INTO s.p VALUES (1)",
+        f"CREATE TABLE mine (i int); INSERT INTO mine VALUES (1); {hidden}",
+    ):
         with postgresql.database() as target:
             execute(target, content)
             before = dump(postgresql, target)
             with pytest.raises(Refused, match="--force"):
                 bequest.restore(store, target)
             assert dump(postgresql, target) == before
+
+
+def test_tables_without_rows_are_put_aside_and_replaced(
+    postgresql: PostgresqlServer, postgresql_database: URL, store: str
+) -> None:
+    small(postgresql_database, store)
+    with postgresql.database() as target:
+        execute(
+            target,
+            "CREATE TABLE t (id serial PRIMARY KEY, other text)",
+            "CREATE TYPE colour AS ENUM ('red')",
+            "CREATE TABLE alembic_version (version_num text)",
+            "INSERT INTO alembic_version VALUES ('r1')",
+        )
+        report = bequest.restore(store, target, if_empty=True, if_exists=True)
+        assert report.kept is not None
+        assert (report.adopted, report.skipped) == (True, None)
+        assert answer(target, "SELECT v FROM t") == "ä"
+        aside = answer(target, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^bequest_kept'")
+        assert answer(target, f'SELECT version_num FROM "{aside}".alembic_version') == "r1"
+        again = bequest.restore(store, target, if_empty=True)
+        assert "holds data already" in str(again.skipped)
 
 
 def test_a_capture_that_began_on_the_empty_database_is_forgotten(

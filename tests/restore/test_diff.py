@@ -179,3 +179,10 @@ def test_one_thing_to_compare_with(controller: Controller) -> None:
     with pytest.raises(bequest.UsageError):
         bequest.diff(controller.store)
     assert main(["diff", controller.store, controller.store, "--database", controller.url]) == 2
+
+
+def test_a_choice_that_means_no_table_is_wrong_usage(controller: Controller) -> None:
+    with pytest.raises(bequest.UsageError, match="No table"):
+        bequest.diff(controller.store, database=controller.url, tables=("nosuch",))
+    asked = ["diff", controller.store, "--database", controller.url, "--table", "nosuch"]
+    assert main(asked) == 2

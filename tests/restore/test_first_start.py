@@ -3,7 +3,9 @@ other's way."""
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,60 @@ def test_a_second_restore_without_the_condition_is_refused_at_once(
         with pytest.raises(bequest.Refused, match="Another restore"):
             bequest.restore(controller.store, url)
     assert bequest.restore(controller.store, url).adopted
+
+
+TABLES = (
+    "CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT)",
+    "CREATE VIEW names AS SELECT name FROM tenant",
+    "CREATE VIRTUAL TABLE words USING fts5(word)",
+    "CREATE TABLE alembic_version (version_num TEXT NOT NULL)",
+    "INSERT INTO alembic_version VALUES ('r1')",
+)
+
+
+def made(path: Path, *statements: str) -> str:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    return f"sqlite:///{path}"
+
+
+def test_tables_that_a_controller_made_before_its_restore_are_in_nobodys_way(
+    controller: Controller, tmp_path: Path
+) -> None:
+    url = made(tmp_path / "new.db", *TABLES)
+    report = start(controller.store, url)
+    assert (report.adopted, report.skipped) == (True, None)
+    assert contents(tmp_path / "new.db") == contents(controller.path)
+    with closing(sqlite3.connect(str(report.kept))) as kept:
+        assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [("r1",)]
+
+
+def test_a_plain_restore_replaces_tables_without_rows(
+    controller: Controller, tmp_path: Path
+) -> None:
+    url = made(tmp_path / "new.db", *TABLES)
+    found = bequest.preflight(controller.store, url)
+    assert found.ok
+    assert "no rows" in str(found.checks)
+    assert bequest.restore(controller.store, url, adopt=False).kept
+
+
+@pytest.mark.parametrize(
+    "row", ["INSERT INTO tenant VALUES (1, 'x')", "INSERT INTO words VALUES ('x')"]
+)
+def test_one_row_is_data(controller: Controller, tmp_path: Path, row: str) -> None:
+    url = made(tmp_path / "new.db", *TABLES, row)
+    assert "holds data already" in str(start(controller.store, url).skipped)
+    with pytest.raises(bequest.Refused, match="no rows, or --force"):
+        bequest.restore(controller.store, url, adopt=False)
+
+
+def test_a_table_that_cannot_be_looked_into_is_data(controller: Controller, tmp_path: Path) -> None:
+    url = made(
+        tmp_path / "new.db",
+        "PRAGMA writable_schema = ON",
+        "INSERT INTO sqlite_master VALUES ('table', 'far', 'far', 0,"
+        " 'CREATE VIRTUAL TABLE far USING unknown_module(x)')",
+    )
+    assert "holds data already" in str(start(controller.store, url).skipped)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,17 +46,53 @@ def test_addresses_lead_to_the_same_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     names = ["a b", "./a b", "~/a b", f"{tmp_path}/a b", f"file://{tmp_path}/a%20b"]
+    names += ["a b?keep=2", f"{tmp_path}/a b?keep=0", "a b?"]
     names += ["file://~/a%20b", "file://./a%20b", f"file://localhost{tmp_path}/a%20b?keep=3"]
     assert {open_store(name).name for name in names} == {(tmp_path / "a b").as_uri()}
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", ".", "~", "folder/", "file:///", "file://host/a", "file:///a?kepe=3", "file:///a?keep=-1"],
+    [
+        *("", ".", "~", "folder/", "file:///", "file://host/a", "file:///a?kepe=3"),
+        *("file:///a?keep=-1", "a?kepe=3", "a?keep=x", "?keep=2", "a?b"),
+    ],
 )
 def test_a_wrong_address_is_refused(url: str) -> None:
     with pytest.raises(UsageError):
         open_store(url)
+
+
+def test_a_plain_path_takes_options_and_a_name_with_a_question_mark_an_address(
+    tmp_path: Path,
+) -> None:
+    store = open_store(f"{tmp_path / 'o'}?keep=1")
+    _, first = _publish(store)
+    _rewrite(store, first, 2)
+    assert sorted(path.name for path in tmp_path.glob("o*")) == ["o", "o.1", "o.lock"]
+    with pytest.raises(UsageError, match="%3F"):
+        open_store(f"{tmp_path}/what?now")
+    assert open_store(f"file://{tmp_path}/what%3Fnow").name.endswith("/what%3Fnow")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(path: Path, tmp_path: Path, kind: str) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as bound:
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            bound.bind(str(path))
+        elif kind == "folder":
+            path.mkdir()
+        store = open_store("/dev/null" if kind == "device" else str(path))
+        with pytest.raises(UsageError, match="not a file"):
+            store.head()
+        with pytest.raises(UsageError, match="not a file"), store.read():
+            pass
+        with pytest.raises(UsageError, match="not a file"):
+            _publish(store)
+    assert list(tmp_path.glob("*.lock")) == []
+    assert not Path("/dev/null.lock").exists()
 
 
 def test_a_folder_is_not_a_store(tmp_path: Path) -> None:

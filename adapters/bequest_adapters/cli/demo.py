@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from .options import config_option, json_option
+from .options import Seconds, config_option, json_option
 from .output import print_json
 
 
 @click.command("demo")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Seconds(min=1),
     default=6.0,
     show_default=True,
     help="How long the first controller works before it is killed.",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import config_option, database_option, json_option, store_argument
+from .options import Seconds, config_option, database_option, json_option, store_argument
 from .output import as_json as to_json
 from .output import print_facts, print_json, seconds
 from .run import told_to_stop
@@ -20,7 +20,7 @@ from .run import told_to_stop
 @database_option(text="The warm copy.")
 @click.option(
     "--poll",
-    type=click.FloatRange(min=0.05),
+    type=Seconds(min=0.05),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

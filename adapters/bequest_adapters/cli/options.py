@@ -6,6 +6,7 @@ click applies the order argument, variable, file, default: the file's content be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
@@ -47,6 +48,18 @@ def _load(context: click.Context, _: click.Parameter, value: str | None) -> None
         if "json" in options:
             options["as_json"] = options.pop("json")
         context.default_map = options
+
+
+class Seconds(click.FloatRange):
+    """A duration: a number that is one, and finite."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number of seconds.", param, ctx)
+        return number
 
 
 class ExpandedChoice(click.Choice[str]):

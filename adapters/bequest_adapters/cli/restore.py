@@ -69,7 +69,9 @@ if TYPE_CHECKING:
     help="The new controller's alembic.ini: its migrations make the schema of the object's "
     "revision, then lead it and the rows to the newest. Without, the recorded schema is made.",
 )
-@click.option("--if-empty", is_flag=True, help="Do nothing when the database holds data already.")
+@click.option(
+    "--if-empty", is_flag=True, help="Do nothing when a table of the database has a row already."
+)
 @click.option("--if-exists", is_flag=True, help="Do nothing when there is no object yet.")
 @version_option
 @placing_options

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import click
 
 from .options import (
     ExpandedChoice,
+    Seconds,
     config_option,
     database_option,
     files_options,
@@ -69,7 +71,7 @@ STOP_SECONDS: Final = 10.0
 @overwrite_option
 @click.option(
     "--stop-timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=STOP_SECONDS,
     show_default=True,
     metavar="SECONDS",
@@ -133,7 +135,7 @@ def command(
     )
     logging.getLogger("bequest").addHandler(logging.NullHandler())
     ended.say("started", {"database": name, "store": getattr(store, "name", store), "mode": mode})
-    with told_to_stop(ended.set):
+    with told_to_stop(ended.set, stop_timeout):
         backup.start()
         ended.wait()
         stored = backup.stop(stop_timeout)
@@ -205,22 +207,29 @@ def _line(name: str, facts: dict[str, Any]) -> str:
 
 
 @contextmanager
-def told_to_stop(stop: Callable[[], None]) -> Generator[None]:
-    """SIGTERM and SIGINT call ``stop``; a second one does not wait for the last publish."""
+def told_to_stop(
+    stop: Callable[[], None], patience_seconds: float = STOP_SECONDS
+) -> Generator[None]:
+    """SIGTERM and SIGINT call ``stop``; others within ``patience_seconds`` change nothing.
 
-    def first(_: int, __: FrameType | None) -> None:
-        for number in before:
-            signal.signal(number, second)
-        stop()
+    A supervisor may send several at once. One that comes later interrupts.
+    """
+    told: list[float] = []
 
-    def second(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def hear(_: int, __: FrameType | None) -> None:
+        if not told:
+            told.append(time.monotonic())
+            stop()
+        elif time.monotonic() > told[0] + patience_seconds:
+            raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
-        signal.signal(number, first)
+        signal.signal(number, hear)
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            usual = handler in (signal.SIG_DFL, signal.default_int_handler)
+            # One that comes while the process ends must not take its exit code away.
+            signal.signal(number, signal.SIG_IGN if told and usual else handler)

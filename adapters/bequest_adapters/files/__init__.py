@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from bequest.errors import UsageError
+from bequest.errors import BequestError, UsageError
 from bequest.ports import Source, Store
 
-from .entries import FILE, LINK, Bounds, roots_of
+from .entries import FILE, LINK, Bounds, Root, roots_of
 from .own import own_files
 from .placing import Collection, from_database, from_snapshot
 from .recording import Recorder
@@ -34,7 +34,7 @@ def open_recorder(
     """What records ``folders`` (each ``DIR`` or ``NAME=DIR``) in the database at ``url``.
 
     ``ignore`` replaces the usual globs of names; ``limit_bytes`` is the largest file. Touches
-    nothing yet. Raises `UsageError`.
+    nothing yet. Raises `UsageError`, also for a folder that is not there and never was recorded.
     """
     bounds = Bounds()
     if ignore is not None:
@@ -45,7 +45,33 @@ def open_recorder(
         bounds = replace(bounds, file_bytes=limit_bytes)
     table = FilesTable(url, source.name)
     own = own_files(source, store)
-    return Recorder(table, roots_of(folders), bounds, own, overwrite=overwrite, listener=listener)
+    roots = roots_of(folders)
+    _refuse_strangers(roots, table, source)
+    return Recorder(table, roots, bounds, own, overwrite=overwrite, listener=listener)
+
+
+def _refuse_strangers(roots: Sequence[Root], table: FilesTable, source: Source) -> None:
+    """Refuse a misspelt folder: later its absence is no reason to stop, now it is told at once."""
+    absent = [root for root in roots if not os.path.lexists(root.place)]
+    if not absent:
+        return
+    try:
+        known = _recorded_roots(table, source)
+    except BequestError:  # whoever opens the database next says why
+        return
+    for root in absent:
+        if root.name not in known:
+            raise UsageError(
+                f"There is no folder {root.place}, and none was recorded as {root.name!r}. Nothing "
+                "was done. Correct --files, or make the folder first."
+            )
+
+
+def _recorded_roots(table: FilesTable, source: Source) -> set[str]:
+    # Asked of the source first: looking for the table would make an SQLite file.
+    if not source.installed() or not table.exists():
+        return set()
+    return {name for name, _ in table.entries()}
 
 
 def recorded(url: URL, name: str) -> int:

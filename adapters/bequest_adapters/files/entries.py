@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,7 +81,10 @@ class Bounds:
 
 
 def roots_of(folders: Sequence[str | os.PathLike[str]]) -> tuple[Root, ...]:
-    """The roots that ``DIR`` or ``NAME=DIR`` mean. Raises `UsageError` for a name given twice."""
+    """The roots that ``DIR`` or ``NAME=DIR`` mean.
+
+    Raises `UsageError` for a name given twice, what is no folder, and a folder inside another.
+    """
     found: dict[str, Root] = {}
     for folder in folders:
         name, equals, place = os.fspath(folder).partition("=")
@@ -98,8 +101,25 @@ def roots_of(folders: Sequence[str | os.PathLike[str]]) -> tuple[Root, ...]:
                 f"Two folders would be recorded under the name {name!r}. Nothing was done. Give "
                 "one of them another name, as NAME=DIR."
             )
-        found[name] = Root(name, os.path.abspath(place))
+        found[name] = _checked(Root(name, os.path.abspath(place)), found.values())
     return tuple(found.values())
+
+
+def _checked(root: Root, others: Iterable[Root]) -> Root:
+    real = os.path.realpath(root.place)
+    if os.path.lexists(real) and not os.path.isdir(real):
+        raise UsageError(
+            f"{root.place} is a file, and --files takes folders. Nothing was done. Give the folder "
+            "that it is in."
+        )
+    for other in others:
+        place = os.path.realpath(other.place)
+        if os.path.commonpath([place, real]) in (place, real):
+            raise UsageError(
+                f"Of {other.place} and {root.place} one lies in the other, so its files would be "
+                "recorded twice. Nothing was done. Give only the outer one."
+            )
+    return root
 
 
 def to_text(path: bytes) -> str:

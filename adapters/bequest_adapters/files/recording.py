@@ -1,15 +1,17 @@
 """Making the table equal to the folders, and never by mistake the folders' loss into a record.
 
 Every look is a whole reconciliation: events only say when to look. So nothing is missed while
-Bequest is down, nor when the system's queue of events overflows. Two things are not recorded until
-somebody confirms them, because they rarely mean what they seem to mean: that a folder which held
-files holds none, and, after a restore onto this machine, that its disk is not what was restored.
+Bequest is down, nor when the system's queue of events overflows. Three things are not recorded
+until somebody confirms them, because they rarely mean what they seem to mean: that a folder which
+held files holds none or is not named any more, and, after a restore onto this machine, that its
+disk is not what was restored.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -85,7 +87,8 @@ class Recorder:
         known = self._table.entries()
         here = self._here or not known or self._table.is_here()
         plans = [self._plan(root, known, here) for root in self.roots]
-        names = {root.name for root in self.roots}
+        left = {} if self._overwrite else self._unnamed(known)
+        names = {root.name for root in self.roots} | left.keys()
         changes = [Change(name, path, None) for name, path in known if name not in names]
         missed = False
         writing = [plan for plan in plans if not plan.held]
@@ -110,13 +113,35 @@ class Recorder:
             if not self._table.is_here():
                 self._table.set_here()
             self._here, self._overwrite = True, False
-        return self._told(plans, recorded, removed, missed)
+        held = {plan.scan.root.name: plan.held for plan in plans if plan.held} | left
+        return self._told(plans, held, recorded, removed, missed)
 
-    def _told(self, plans: list[_Plan], recorded: int, removed: int, missed: bool) -> Reconciled:
+    def _unnamed(self, known: Mapping[tuple[str, str], Entry]) -> dict[str, str]:
+        """Why the recorded files of a folder stay that is not to be recorded any more."""
+        names = {root.name for root in self.roots}
+        counts = Counter(
+            name
+            for (name, _), entry in known.items()
+            if name not in names and entry.kind in (FILE, LINK)
+        )
+        return {
+            name: f"The folder {name!r}, of which {count} files are recorded, is not named any "
+            "more. They are kept in the backup as they were. Name it again, or confirm once with "
+            "`bequest backup --files ... --overwrite` that it is to go."
+            for name, count in sorted(counts.items())
+        }
+
+    def _told(
+        self,
+        plans: list[_Plan],
+        reasons: Mapping[str, str],
+        recorded: int,
+        removed: int,
+        missed: bool,
+    ) -> Reconciled:
         pairs = [pair for plan in plans for pair in plan.uncovered]
-        pairs += [(plan.scan.root.name, plan.held) for plan in plans if plan.held]
-        uncovered = tuple(pairs)
-        held = " ".join(plan.held for plan in plans if plan.held)
+        uncovered = (*pairs, *reasons.items())
+        held = " ".join(reasons.values())
         if recorded or removed:
             self._listener("files", {"recorded": recorded, "removed": removed})
         if held and held != self._held:

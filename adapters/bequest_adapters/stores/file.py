@@ -7,9 +7,9 @@ Invariants:
   looks, and only then moves the pin: 34 bytes within the first sector.
 * A rewrite fills a file beside the object, brings it to the disk, and takes the object's name.
 
-Addresses: a plain path (taken literally), or ``file:///path/name?keep=N`` with ``~`` and ``.``
-allowed as the first part. ``keep`` holds back the last N objects that rewrites replaced, as
-``<name>.<serial>``.
+Addresses: a plain path up to its first question mark, or ``file:///path/name`` with ``~`` and ``.``
+allowed as the first part; both take ``?keep=N``, which
+holds back the last N objects that rewrites replaced, as ``<name>.<serial>``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -57,7 +58,7 @@ PRESENT: Final = "present"
 def open_store(url: str) -> FileStore:
     """The store at a plain path or ``file:`` URL. Raises `UsageError`."""
     if not url.lower().startswith("file:"):
-        return FileStore(url)
+        return _plain(url)
     address = parse(url, {"keep"})
     if address.host not in ("", "localhost", "~", ".", ".."):
         raise UsageError(
@@ -66,6 +67,19 @@ def open_store(url: str) -> FileStore:
         )
     host = "" if address.host == "localhost" else address.host
     return FileStore(host + address.path, keep=address.integer("keep", 0))
+
+
+def _plain(text: str) -> FileStore:
+    """A path is literal but for its options. Raises `UsageError`."""
+    path, mark, query = text.partition("?")
+    try:
+        options = parse(f"file:///{mark}{quote(query, safe='=&')}", {"keep"})
+    except UsageError as error:
+        raise UsageError(
+            f"{error} If the question mark belongs to the file's name, write the path as a file:// "
+            "address with %3F in its place."
+        ) from error
+    return FileStore(path, keep=options.integer("keep", 0))
 
 
 class FileStore:
@@ -221,13 +235,15 @@ class FileStore:
                 "versioning", f"The last {self._keep} objects that rewrites replaced are kept."
             )
         else:
-            yield versions_kept(False, "The folder", "Add ?keep=N to a file: address.")
+            yield versions_kept(False, "The folder", "Add ?keep=N to the address.")
 
     # Reading
 
     def _open_to_read(self) -> int | None:
         try:
-            file = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            _refuse_special(self._path)
+            # Not to be held up by what took the file's place meanwhile.
+            file = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
         except FileNotFoundError:
             folder = os.path.dirname(os.path.realpath(self._path))
             if not os.path.isdir(folder):
@@ -236,6 +252,7 @@ class FileStore:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             raise IsADirectoryError(errno.EISDIR, "not a regular file", self._path)
+        os.set_blocking(file, True)
         return file
 
     def _stat(self, file: int) -> Stat:
@@ -259,8 +276,8 @@ class FileStore:
     def _locked(self) -> Generator[str, None, None]:
         """Hold the lock of the file that the path leads to; a link's target, not the link."""
         target = os.path.realpath(self._path)
-        if os.path.isdir(target):
-            raise IsADirectoryError(errno.EISDIR, "is a folder", target)
+        with suppress(FileNotFoundError):
+            _refuse_special(target)
         if not os.path.isdir(os.path.dirname(target)):
             # The lock would make the folder, and hide that a disk is not mounted.
             raise FileNotFoundError(errno.ENOENT, "no such folder", target)
@@ -403,6 +420,12 @@ class FileStore:
                     f"{could_not}. The previous state of the backup is intact. "
                     "Look at the disk; the publish is tried again."
                 )
+
+
+def _refuse_special(path: str) -> None:
+    """Raise for a folder, pipe, socket or device: opening one can wait for ever, or do things."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise IsADirectoryError(errno.EISDIR, "not a regular file", path)
 
 
 def _version(file: int, pin: Pin) -> str:

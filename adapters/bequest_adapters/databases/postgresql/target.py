@@ -25,6 +25,7 @@ from .target_place import (
     check_place,
     check_rights,
     content,
+    holding_rows,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _LOCK: Final = 0x62657175657374
 class PostgresTarget:
     """A `bequest.ports.Target`.
 
-    After a replace ``kept`` names the replaced data, and ``left_out`` what could not be made for
+    After a replace ``kept`` names what was put aside, and ``left_out`` what could not be made for
     want of a role at the target, each with the server's reason.
     """
 
@@ -85,7 +86,7 @@ class PostgresTarget:
         data = asked(
             "data",
             lambda: check_content(connection, self.name, force=force),
-            "what it holds is kept in schemas of another name",
+            "what it holds or defines is kept in schemas of another name",
         )
         users = asked("in use", lambda: check_others(connection, self.name), "nobody is connected")
         return [rights, users, data, room]
@@ -98,10 +99,10 @@ class PostgresTarget:
         )
 
     def vacant(self) -> bool:
-        """Whether nothing of a controller's is in the database."""
+        """Whether no table in the database has a row."""
         with closing(self._connect()) as connection:
             with said(self.name, "looking at the database"):
-                return not content(connection)
+                return not holding_rows(connection)
 
     @contextmanager
     def alone(self, timeout_seconds: float) -> Generator[None]:

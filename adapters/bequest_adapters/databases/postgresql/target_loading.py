@@ -104,8 +104,7 @@ class PostgresLoading:
             self._execute(_NAMED_IN_FULL)
         with said(self._name, "putting the old data aside"):
             drop_ours(self._connection)
-            if self._force:
-                self.kept = put_aside(self._connection, self._name)
+            self.kept = put_aside(self._connection, self._name, force=self._force)
 
     def _be_ready(self) -> None:
         for table in self._catalog.tables:

@@ -16,7 +16,7 @@ from bequest.errors import Denied, Refused
 from bequest.model import Catalog
 
 from .definitions_types import NOT_OF_AN_EXTENSION
-from .naming import identifier
+from .naming import identifier, qualified
 from .shapes import NOT_OURS, OURS
 
 NAME_BYTES: Final = 63
@@ -65,6 +65,16 @@ SELECT statement FROM (
     FROM kept CROSS JOIN LATERAL aclexplode(nspacl) x
 ) s ORDER BY turn
 """
+# What cannot be looked into, or not whole, counts as data.
+_WITH_ROWS_MAYBE: Final = f"""
+SELECT n.nspname, c.relname,
+    has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    AND NOT row_security_active(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relname <> 'alembic_version'
+  AND {NOT_OURS} AND {NOT_OF_AN_EXTENSION.format("c")}
+ORDER BY 1, 2
+"""
 _TABLES_IN: Final = """
 SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -98,12 +108,14 @@ def check_rights(connection: psycopg.Connection[Any], name: str) -> None:
 
 def check_content(connection: psycopg.Connection[Any], name: str, *, force: bool) -> None:
     """Raise `Refused` when there is data and it must not be replaced."""
-    found = content(connection)
-    if found and not force:
+    if force:
+        return
+    found = holding_rows(connection)
+    if found:
         raise Refused(
             f"{name} holds data (in {', '.join(found)}). Nothing was changed. A restore replaces "
-            "everything: give an empty database, or --force to replace this one (the old tables "
-            "are kept in schemas of another name)."
+            "everything: give a database whose tables have no rows, or --force to replace this one "
+            "(the old tables are kept in schemas of another name)."
         )
 
 
@@ -134,8 +146,25 @@ def content(connection: psycopg.Connection[Any]) -> list[str]:
     return [str(row[0]) for row in connection.execute(_CONTENT.encode())]
 
 
-def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
-    """Move all content away within the caller's transaction; what it is called now, if any."""
+def holding_rows(connection: psycopg.Connection[Any]) -> list[str]:
+    """The schemas of which a table has a row, or cannot be looked into."""
+    found: list[str] = []
+    for schema, table, visible in connection.execute(_WITH_ROWS_MAYBE.encode()).fetchall():
+        if schema not in found and (not visible or _has_row(connection, schema, table)):
+            found.append(schema)
+    return found
+
+
+def _has_row(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
+    asked = f"SELECT EXISTS (SELECT 1 FROM ONLY {qualified(schema, table)})"
+    return connection.execute(asked.encode()).fetchone() == (True,)
+
+
+def put_aside(connection: psycopg.Connection[Any], name: str, *, force: bool) -> str | None:
+    """Move all content away within the caller's transaction; what it is called now, if any.
+
+    Raises `Refused` for rows that came since `check_content`, unless ``force``.
+    """
     schemas = content(connection)
     if not schemas:
         return None
@@ -143,6 +172,7 @@ def put_aside(connection: psycopg.Connection[Any], name: str) -> str | None:
     for (table,) in connection.execute(_TABLES_IN, [schemas]).fetchall():
         # Whoever comes now waits, and then finds the new table under the name.
         _execute(connection, f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
+    check_content(connection, name, force=force)
     moved = connection.execute(_EXTENSIONS_IN, [schemas]).fetchall()
     for extension, schema, relocatable in moved:
         if not relocatable:

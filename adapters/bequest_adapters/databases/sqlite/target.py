@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SqliteTarget:
-    """A `bequest.ports.Target`. ``kept`` names the replaced data after a forced replace."""
+    """A `bequest.ports.Target`. ``kept`` names what a replace put aside."""
 
     dialect = "sqlite"
 
@@ -56,7 +56,7 @@ class SqliteTarget:
         return problems(self._path, self.name, force=force, needed_bytes=needed_bytes)
 
     def vacant(self) -> bool:
-        """Whether there is no file, or a database without a controller's tables."""
+        """Whether there is no file, or a database none of whose tables has a row."""
         return is_vacant(self._path, self.name)
 
     def alone(self, timeout_seconds: float) -> AbstractContextManager[None]:

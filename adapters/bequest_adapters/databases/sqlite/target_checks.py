@@ -22,7 +22,7 @@ def problems(path: str, name: str, *, force: bool, needed_bytes: int) -> list[Ch
 
 
 def is_vacant(path: str, name: str) -> bool:
-    """Whether nothing of a controller's is at ``path``. Raises `Refused` when it is locked."""
+    """Whether no table at ``path`` has a row. Raises `Refused` when it is locked."""
     if not os.path.exists(path):
         return True
     with closing(Hold(path, name)) as hold:
@@ -37,12 +37,14 @@ def _present(path: str, name: str, *, force: bool) -> Iterator[Check]:
     try:
         with closing(Hold(path, name)) as hold:
             refuse_data(hold, name, force=force)
-            kept = hold.has_data
+            data, kept = hold.has_data, hold.worth_keeping
     except BequestError as error:
         yield failed("data", error)
         return
-    if kept:
+    if data:
         yield warned("data", "what it holds is replaced; the old file is kept beside it")
+    elif kept:
+        yield passed("data", "its tables have no rows; the old file is kept beside it")
     else:
         yield passed("data", "it holds none")
 

@@ -27,16 +27,13 @@ from urllib.parse import quote
 from bequest.errors import Denied, Refused
 
 from .connection import primary_code
+from .target_content import has_definitions, has_rows
 from .target_faults import UNREADABLE, in_use, said
 from .target_users import COMPANIONS, users
 
 NEW_FILE_MODE: Final = 0o600
 """A configuration holds secrets."""
 _MAGIC: Final = b"SQLite format 3\0"
-_HAS_DATA: Final = (
-    "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE substr(lower(tbl_name), 1, 8) <> 'bequest_'"
-    " AND substr(lower(name), 1, 7) <> 'sqlite_')"
-)
 
 
 class WorkFile:
@@ -92,13 +89,14 @@ class Hold:
 
     Raises `Refused` when somebody uses it, `Denied` when it cannot be locked.
     ``readable`` is False when the file is no SQLite database; then there is no lock either.
+    ``has_data`` tells of rows, ``worth_keeping`` of definitions, too.
     """
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
         self._path = path
         self.was_wal = False
-        self.has_data = True
+        self.has_data = self.worth_keeping = True
         with said(name, "opening the present database"):
             # SQLite would throw away the journal of an encrypted database that it cannot read.
             self.readable = _looks_like_sqlite(path)
@@ -117,7 +115,8 @@ class Hold:
             # In exclusive mode even an idle connection to a database in WAL mode is in the way.
             self._connection.execute("PRAGMA locking_mode=EXCLUSIVE").close()
             self._connection.execute("BEGIN EXCLUSIVE")
-            self.has_data = bool(self._one(_HAS_DATA))
+            self.worth_keeping = has_definitions(self._connection)
+            self.has_data = self.worth_keeping and has_rows(self._connection)
         except sqlite3.DatabaseError as error:
             if primary_code(error) not in UNREADABLE:
                 raise
@@ -212,7 +211,7 @@ def swap(work: str, path: str, name: str, *, force: bool) -> str | None:
         refuse_data(hold, name, force=force)
         hold.drain()
         try:
-            kept = _replace_held(work, path, name, keep=hold.has_data)
+            kept = _replace_held(work, path, name, keep=hold.worth_keeping)
         except BaseException:
             hold.give_back()
             raise
@@ -251,8 +250,9 @@ def refuse_data(hold: Hold, name: str, *, force: bool) -> None:
         return
     what = "holds data" if hold.readable else "is there, but is no SQLite database"
     raise Refused(
-        f"{name} {what}. Nothing was changed. A restore replaces everything: give an empty or new "
-        "database, or --force to replace this one (the old file is kept beside it)."
+        f"{name} {what}. Nothing was changed. A restore replaces everything: give a new database "
+        "or one whose tables have no rows, or --force to replace this one (the old file is kept "
+        "beside it)."
     )
 
 
