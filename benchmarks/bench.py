@@ -36,6 +36,11 @@ class Bench:
         self._given += 1
         return self.folder / f"{self._given:04}-{name}"
 
+    @property
+    def few(self) -> int:
+        """Rounds of what takes long and spreads little."""
+        return self.times(3, 2)
+
     def times(self, full: int, quick: int) -> int:
         """How often to repeat: ``full``, or ``quick`` in a quick run."""
         return quick if self.quick else full

@@ -25,7 +25,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table. ``limit`` is the goal's number: not above it, or not below."""
+    """One line of the table. ``limit`` is the goal's number: not above it, or not below.
+
+    Without ``values`` it tells of what is not built.
+    """
 
     what: str
     peer: str
@@ -49,11 +52,15 @@ class Figure:
     def verdict(self) -> str:
         if self.limit is None:
             return "-"
+        if not self.values:
+            return "MISSED"
         met = self.median >= self.limit if self.at_least else self.median <= self.limit
         return "met" if met else "MISSED"
 
     @property
     def shown(self) -> str:
+        if not self.values:
+            return "not built"
         low, high, unit = min(self.values), max(self.values), _suffix(self.unit)
         spread = f" ({low:.3g} - {high:.3g})" if len(self.values) > 1 else ""
         return f"{self.median:.3g}{unit}{spread}"

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, ForeignKey, create_engine, event
+from sqlalchemy import URL, Engine, ForeignKey, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, configure_mappers, mapped_column
 
 import bequest
@@ -64,16 +64,20 @@ def engine_at(path: Path, synchronous: str) -> Engine:
 class Controller:
     """One database and the classes mapped to it."""
 
-    def __init__(self, path: Path, synchronous: str, *, versioned: bool, captured: bool) -> None:
+    def __init__(self, engine: Engine, place: str, *, versioned: bool, captured: bool) -> None:
         base, (site, self.device) = models(versioned)
-        self.engine = engine_at(path, synchronous)
+        self.engine = engine
         base.metadata.create_all(self.engine)
         with Session(self.engine) as session:
             session.add(site(id=1, name="head office"))
             session.commit()
         if captured:
-            bequest.install(url(path))
+            bequest.install(place)
         self.session = Session(self.engine)
+
+    def close(self) -> None:
+        self.session.close()
+        self.engine.dispose()
 
     def made(self, number: int) -> Any:
         return self.device(
@@ -99,6 +103,17 @@ class Controller:
         return taken
 
 
+def on(address: URL, *, captured: bool) -> Controller:
+    """A controller on a server, without Continuum."""
+    place = address.render_as_string(hide_password=False)
+    return Controller(create_engine(address), place, versioned=False, captured=captured)
+
+
+def in_file(path: Path, synchronous: str, *, versioned: bool, captured: bool) -> Controller:
+    engine = engine_at(path, synchronous)
+    return Controller(engine, url(path), versioned=versioned, captured=captured)
+
+
 def main() -> None:
     """Measure what the arguments say."""
     capture, synchronous, commits, bulk, folder = sys.argv[1:]
@@ -107,8 +122,8 @@ def main() -> None:
 
         make_versioned(user_cls=None)
     place = Path(folder)
-    plain = Controller(place / "plain.db", synchronous, versioned=False, captured=False)
-    other = Controller(
+    plain = in_file(place / "plain.db", synchronous, versioned=False, captured=False)
+    other = in_file(
         place / "other.db",
         synchronous,
         versioned=capture == "continuum",
@@ -127,8 +142,7 @@ def main() -> None:
                 name = "plain_bulk" if each is plain else "other_bulk"
                 taken[name].append(each.commit_many(int(bulk)))
     for each in (plain, other):
-        each.session.close()
-        each.engine.dispose()
+        each.close()
     print(json.dumps(taken))
 
 

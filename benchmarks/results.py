@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .measure import Figure
+from .reasons import why
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Results:
         what = figure.what if figure.peer == "-" else f"{figure.what}, of {figure.peer}"
         line = f"  {what:62} {figure.shown:26} {figure.goal:11} {figure.verdict:7}"
         print(f"{line} {figure.note}".rstrip(), flush=True)
+        if figure.verdict == "MISSED":
+            print(f"      why: {why(name, figure)}", flush=True)
 
     def missed(self) -> list[str]:
         return [
@@ -51,7 +54,9 @@ class Results:
                     "seconds": round(self.seconds.get(name, 0.0), 1),
                     "figures": [
                         asdict(figure)
-                        | {"median": figure.median, "goal": figure.goal, "verdict": figure.verdict}
+                        | {"median": figure.median if figure.values else None}
+                        | {"goal": figure.goal, "verdict": figure.verdict}
+                        | {"why": why(name, figure) if figure.verdict == "MISSED" else ""}
                         for figure in figures
                     ],
                 }
@@ -60,8 +65,8 @@ class Results:
         }
         (folder / "results.json").write_text(json.dumps(plain, indent=1) + "\n")
         for name, figures in self.rows.items():
-            if figures:
-                _plot(folder / f"{name}.png", self.titles[name], figures)
+            if measured := [figure for figure in figures if figure.values]:
+                _plot(folder / f"{name}.png", self.titles[name], measured)
 
 
 def facts(sizes: tuple[int, int, int], peers: dict[str, str]) -> dict[str, Any]:

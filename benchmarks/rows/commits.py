@@ -27,7 +27,7 @@ def run(bench: Bench) -> Iterator[Figure]:
 
 
 def _ratios(bench: Bench, capture: str, synchronous: str) -> Iterator[float]:
-    for _ in range(bench.rounds):
+    for _ in range(bench.few):
         taken = orm(bench, capture, synchronous, bench.times(600, 200), 0)
         yield statistics.median(taken["other"]) / statistics.median(taken["plain"])
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from ..bench import Bench
 from ..measure import Figure
 
-TITLE = "encryption on (goal <= 1.1x of off): not built yet"
+TITLE = "encryption"
 PEERS = ()
 
 
 def run(bench: Bench) -> Iterator[Figure]:
     """Nothing to measure before it is built."""
-    yield from ()
+    yield Figure("encryption on", "off", (), limit=1.1)

@@ -37,7 +37,7 @@ def run(bench: Bench) -> Iterator[Figure]:
         bequest.restore(str(store), url(new), adopt=False)
 
     works = {"base": lambda _: restored(base), "tail": lambda _: restored(both)}
-    turns = in_turns(bench.rounds, works)
+    turns = in_turns(bench.few, works)
     note = f"{tail} mutations"
     yield Figure("time", "base alone", turns.ratios("tail", "base"), limit=1.3, note=note)
     yield Figure("CPU", "base alone", turns.ratios("tail", "base", cpu=True), note=note)

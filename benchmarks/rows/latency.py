@@ -22,7 +22,7 @@ def run(bench: Bench) -> Iterator[Figure]:
     """Two ways in turns; what ships is the process of its own for a database of 16 MiB or more."""
     ratios: dict[str, list[float]] = {"thread": [], "process": []}
     idle_ms: list[float] = []
-    for _ in range(bench.rounds):
+    for _ in range(bench.few):
         for way, found in ratios.items():
             database, store = bench.controller(bench.normal), bench.fresh("store")
             apart = 0 if way == "process" else 1 << 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import bequest
 
+from .. import orm
 from ..bench import Bench
 from ..data import TABLES, rows_of
 from ..measure import Figure, in_turns
@@ -34,11 +36,32 @@ def run(bench: Bench) -> Iterator[Figure]:
     from tests.servers.postgresql import _folder, _started
 
     with _folder() as folder, _started(folder) as server:
+        yield from _commits(bench, server)
         yield from _bulk(bench, server)
         yield from _committers(bench, server)
         with server.database() as url:
             _fill(server, url, bench.normal)
             yield from _snapshot_and_restore(bench, server, url)
+
+
+def _commits(bench: Bench, server: Any) -> Iterator[Figure]:
+    """Commits of one row, and of many, through the ORM: in turns on two databases."""
+    rows = bench.times(20_000, 2_000)
+    single: list[float] = []
+    bulk: list[float] = []
+    for _ in range(bench.few):
+        with server.database() as one, server.database() as two:
+            plain, mine = orm.on(one, captured=False), orm.on(two, captured=True)
+            taken: dict[bool, list[float]] = {False: [], True: []}
+            for number in range(bench.times(600, 200)):
+                for each in (plain, mine) if number % 2 else (mine, plain):
+                    taken[each is mine].append(each.commit_one(number))
+            single.append(statistics.median(taken[True]) / statistics.median(taken[False]))
+            bulk.append(mine.commit_many(rows) / plain.commit_many(rows))
+            for each in (plain, mine):
+                each.close()
+    yield Figure("ORM single-row commit", "no capture", tuple(single), limit=1.06)
+    yield Figure(f"ORM bulk of {rows}", "no capture", tuple(bulk), limit=1.25)
 
 
 def _bulk(bench: Bench, server: Any) -> Iterator[Figure]:
@@ -68,15 +91,15 @@ def _committers(bench: Bench, server: Any) -> Iterator[Figure]:
     script = bench.fresh("committer.sql")
     script.write_text(_COMMITTER)
     rates: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(bench.rounds):
+    for _ in range(bench.few):
         for captured, found in rates.items():
             with server.database() as url:
                 _fill(server, url, bench.small)
                 if captured:
                     with _sidecar(_text(url), bench.fresh("store")):
-                        found.append(_pgbench(server, url, script, bench.times(5, 2)))
+                        found.append(_pgbench(server, url, script, bench.times(4, 2)))
                 else:
-                    found.append(_pgbench(server, url, script, bench.times(5, 2)))
+                    found.append(_pgbench(server, url, script, bench.times(4, 2)))
     pairs = zip(rates[True], rates[False], strict=True)
     shares = tuple(mine / none for mine, none in pairs)
     yield Figure(
@@ -103,7 +126,7 @@ def _sidecar(url: str, store: Path) -> Generator[None]:
     command += ["--database", url, "--store", str(store)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        time.sleep(2.0)
+        time.sleep(1.0)
         yield
         if process.poll() is not None:
             raise RuntimeError(f"the sidecar ended with {process.returncode}")

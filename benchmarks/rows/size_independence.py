@@ -14,7 +14,7 @@ PEERS = ()
 
 def run(bench: Bench) -> Iterator[Figure]:
     medians: dict[int, list[float]] = {bench.small: [], bench.normal: []}
-    for _ in range(bench.rounds):
+    for _ in range(bench.few):
         for rows in medians:
             database, store = bench.controller(rows), bench.fresh("store")
             lags = followed(

@@ -24,7 +24,7 @@ def run(bench: Bench) -> Iterator[Figure]:
     goals = {"NORMAL": 0.75, "FULL": 0.97}
     for synchronous, goal in goals.items():
         rates: dict[str, list[float]] = {"none": [], "bequest": [], "litestream": []}
-        for _ in range(bench.rounds):
+        for _ in range(bench.few):
             for name, found in rates.items():
                 found.append(_rate(bench, name, synchronous))
         for name, limit in (("bequest", goal), ("litestream", None)):
@@ -43,7 +43,7 @@ def _rate(bench: Bench, sidecar: str, synchronous: str) -> float:
         "litestream": lambda: _litestream(bench, database, place),
     }[sidecar]
     with beside():
-        rate = commits_per_second(database, synchronous, bench.times(4, 2))
+        rate = commits_per_second(database, synchronous, bench.times(3, 1))
     forget(database, place)
     return rate
 

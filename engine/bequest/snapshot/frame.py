@@ -37,6 +37,9 @@ BULKY_VALUES: Final = 1 << 22
 MAP_LIMIT: Final = 1 << 20
 COMPRESS_FROM_BYTES: Final = 256
 COMPRESSION_LEVEL: Final = 3
+SHORTEST_MATCH_BYTES: Final = 4
+"""Columns repeat in short pieces. With the level's own 5 a base is 8% larger at the same cost, and
+with level 6, at three times the cost, 4% larger."""
 NO_DIGEST: Final = bytes(DIGEST_BYTES)
 
 HEADER, SCHEMA, ROWS, TAIL, SEAL = "header", "schema", "rows", "tail", "seal"
@@ -119,7 +122,10 @@ def packed(content: Any) -> bytes:
 def squeeze(payload: bytes) -> tuple[str, bytes]:
     """The codec that suits a packed payload, and the payload under it. Safe in any thread."""
     if len(payload) >= COMPRESS_FROM_BYTES:
-        smaller = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(payload)
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            COMPRESSION_LEVEL, source_size=len(payload), min_match=SHORTEST_MATCH_BYTES
+        )
+        smaller = zstandard.ZstdCompressor(compression_params=parameters).compress(payload)
         if len(smaller) < len(payload):
             return "zstd", smaller
     return "raw", payload

@@ -35,6 +35,7 @@ class SqliteCut:
         self._connection = connection
         self._location = location
         self._since = journal.parse(memory.position)
+        self._installed = installed(connection)
         self._record = read_record(connection)
         self.schema_version = schema_version(connection)
         if known is not None and known[:2] == (self._record, self.schema_version):
@@ -62,7 +63,7 @@ class SqliteCut:
     @property
     def stale(self) -> bool:
         """`Cut.stale`."""
-        return bool(self._flaw) or not installed(self._connection)
+        return bool(self._flaw) or not self._installed
 
     @property
     def sound(self) -> tuple[Record, int, Plan] | None:
@@ -103,7 +104,7 @@ class SqliteCut:
         """`Cut.mutations`."""
         tables = {table.id: table for table in self._plan.catalog.tables}
         with translated(self._location):
-            if installed(self._connection):
+            if self._installed:
                 yield from journal.mutations(self._connection, self._since, tables)
 
     def lookup(self, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
@@ -131,12 +132,12 @@ class SqliteCut:
         return value if isinstance(value, int) else str(value)
 
     def _newest(self) -> str:
-        if self._flaw or not installed(self._connection):
+        if self._flaw or not self._installed:
             return ""
         return str(journal.newest(self._connection, self._record.generation))
 
     def _find_fault(self, memory: Memory) -> str:
-        if not installed(self._connection):
+        if not self._installed:
             return "capture is not installed"
         if self._flaw:
             return self._flaw
