@@ -45,7 +45,7 @@ from .address import parse
 from .answers import conflict
 from .disk import Disk
 from .findings import Finding, Scratch, ok, versions_kept, warning
-from .past import PastStore
+from .past import PastStore, no_such_version
 from .pinned import Pin, last_digest, look, pinned_stream
 
 LOCK_TIMEOUT_SECONDS: Final = 10.0
@@ -148,17 +148,14 @@ class FileStore:
             return [_told_of(path, target) for path in paths[::-1][:limit]]
 
     def at(self, version: str) -> Store:
-        target = os.path.realpath(self._path)
+        target, name = os.path.realpath(self._path), f"{self.name} (version {version})"
         if version == PRESENT:
             past = FileStore(target)
         elif version.isascii() and version.isdecimal():
             past = FileStore(f"{target}.{version}")
         else:
-            raise UsageError(
-                "A version in a file store is a number, the serial of an object that was held "
-                "back. Nothing was done. Take one that `bequest history` lists."
-            )
-        return PastStore(f"{self.name} (version {version})", past.head, past.read, past.close)
+            raise no_such_version(name)
+        return PastStore(name, past.head, past.read, past.close)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         with self._told("written"), self._locked() as target:

@@ -25,7 +25,7 @@ _SLOW: Final = frozenset(
 _PASSING: Final = frozenset(
     {"RequestTimeout", "OperationAborted", "NoSuchUpload", "BadDigest", "InternalError"}
 )
-_MISSING: Final = frozenset({"NoSuchKey", "NotFound", "404"})
+_MISSING: Final = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
 _REMEDIES: Final = {
     "NoSuchBucket": "Create the bucket, or correct the store's address.",
     "RequestTimeTooSkewed": "Set this machine's clock.",
