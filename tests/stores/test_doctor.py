@@ -122,6 +122,14 @@ def test_an_endpoint_that_ignores_conditions_is_told_from_one_that_enforces_them
     assert "accept_unconditional" in findings["conditional replace, large"].remedy
 
 
+def test_nothing_is_said_of_a_danger_that_nobody_accepted(
+    ministack: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    findings = _examined(ministack.url(ministack.new_key()))
+    assert findings["conditional create"].level is Level.OK
+    assert "accept_unconditional" not in caplog.text
+
+
 def test_a_danger_that_was_accepted_is_still_told(ministack: S3Server) -> None:
     with heedless(ministack.port) as proxy:
         url = ministack.through(proxy.port).url(ministack.new_key(), accept_unconditional="true")
