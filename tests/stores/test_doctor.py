@@ -271,6 +271,28 @@ def test_a_database_is_examined_too(
     assert _levels(capsys)["capture"] == "ok"
 
 
+def test_a_table_whose_content_is_not_covered_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ctl.db'}"
+    with closing(sqlite3.connect(tmp_path / "ctl.db")) as database:
+        database.execute("CREATE TABLE site (id INTEGER PRIMARY KEY)")
+        database.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
+        database.execute("CREATE VIRTUAL TABLE places USING rtree(id, west, east)")
+    store = str(tmp_path / "o")
+    for arguments in (
+        ["doctor", "--database", url],
+        ["backup", "--database", url, "--store", store],
+        ["doctor", "--database", url],
+        ["verify", store, "--database", url],
+    ):
+        assert main(arguments) == 0
+        told = "".join(capsys.readouterr())
+        for table in ("words", "places"):
+            assert re.search(rf"warning.*not covered: {table} \(a virtual table", told)
+        assert "words_data" not in told
+
+
 def _levels(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {each["check"]: each["level"] for each in _json(capsys)["findings"]}
 
