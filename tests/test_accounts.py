@@ -220,6 +220,22 @@ def test_restore_by_parts_with_the_keys_from_a_file_or_a_prompt(
     assert main([*parts, "--database", "sqlite:///1.db", "--keys-file", str(keys_file)]) == 0
     answers = iter([ACCESS_KEY, SECRET_KEY])
     monkeypatch.setattr("click.termui.hidden_prompt_func", lambda _: next(answers))
+    monkeypatch.setattr("bequest_adapters.cli.accounts._has_terminal", lambda: True)
     assert main([*parts, "--database", "sqlite:///2.db", "--ask-keys"]) == 0
     out, err = capsys.readouterr()
     assert SECRET_KEY not in caplog.text + out + err
+
+
+def test_without_a_terminal_there_is_nobody_to_ask(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bequest_adapters.cli.accounts._has_terminal", lambda: False)
+    asked = ["--cloud-type", "aws", "--bucket", "b", "--file-name", "f", "--ask-keys"]
+    assert main(["restore", *asked, "--database", "sqlite:///z.db"]) == 2
+    assert "needs a terminal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", ".."])
+def test_a_file_name_does_not_lead_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="leads out"):
+        accounts.open_account(Account("file", str(tmp_path), name))

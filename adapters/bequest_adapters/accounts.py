@@ -58,6 +58,11 @@ class Account:
                     f"The account does not say which {name.replace('_', ' ')}, so no backup can be "
                     f"made or read. Give {name} in bequest.toml, or --{name.replace('_', '-')}."
                 )
+        if scheme == "file" and ".." in self.file_name.split("/"):
+            raise UsageError(
+                f"The file name {self.file_name!r} leads out of the folder {self.bucket}. Nothing "
+                "was done. Give the folder that is meant as the bucket."
+            )
         options = dict(self.options)
         if scheme == "az" and self.account:
             options.setdefault("account", self.account)

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Value: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Value, ...]
 Key: TypeAlias = tuple[Value, ...]
 Attributes: TypeAlias = Mapping[str, Value]
+
+
+PART_OF_VIRTUAL: Final = "a part of a virtual table"
+"""The reason in `Catalog.not_covered` for what belongs to something that is named there itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 from .adopting import restless
 from .check import Check, asked, failed, fault, passed, warned
-from .errors import BequestError, Refused
+from .errors import AccessError, BequestError, Refused
 from .model import Attributes, Catalog, Row, Table
 from .moment import find
 from .opening import opened
@@ -89,8 +89,17 @@ def surveyed(store: Store, target: Target, plan: Plan) -> Generator[Survey]:
         try:
             snapshot = stack.enter_context(opened(store))
         except BequestError as error:
-            checks.append(failed("object", error))
+            checks.append(failed("object", untouched(error)))
         yield _look(store, snapshot, target, plan, checks)
+
+
+def untouched(error: BequestError) -> BequestError:
+    """A store's fault, with what it means for a restore."""
+    if not isinstance(error, AccessError):
+        return error
+    told = type(error)(f"{error} The target is untouched.")
+    told.__cause__ = error
+    return told
 
 
 def _look(

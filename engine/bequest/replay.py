@@ -14,11 +14,11 @@ from typing import Final
 
 from .adopting import Adoption, settle_in
 from .collector import seldom_collecting
-from .errors import AccessError, Conflict, Different, Refused
+from .errors import AccessError, BequestError, Conflict, Different, Refused
 from .model import Memory
 from .plan import Plan
 from .ports import Clock, Heir, Loading, Migratable, Migrations, Store, Target
-from .preflight import Ready, Survey, surveyed
+from .preflight import Ready, Survey, surveyed, untouched
 from .report import PreflightReport, RestoreReport, iso, nothing_restored
 from .snapshot.digest import RowSum
 from .snapshot.fold import full_name
@@ -70,9 +70,16 @@ def preflight(store: Store, target: Target, clock: Clock, plan: Plan) -> Preflig
 def _nothing_to_do(store: Store, target: Target, plan: Plan) -> str:
     if plan.if_empty and not target.vacant():
         return f"{target.name} holds data already"
-    if plan.if_exists and store.head() is None:
+    if plan.if_exists and _is_missing(store):
         return f"there is no object at {store.name} yet"
     return ""
+
+
+def _is_missing(store: Store) -> bool:
+    try:
+        return store.head() is None
+    except BequestError as error:
+        raise untouched(error) from error
 
 
 def _once(

@@ -319,3 +319,11 @@ def test_the_object_is_found_again_from_another_working_folder(
     monkeypatch.chdir("/")
     assert bequest.status(pair.warm).store == f"{(tmp_path / 'o.bequest').as_uri()}?keep=1"
     assert bequest.promote(pair.warm).epoch == 2
+
+
+def test_a_warm_copy_equals_the_object_though_its_triggers_wait(pair: Pair) -> None:
+    pair.follow()
+    assert bequest.verify(pair.store, pair.warm).ok
+    with closing(sqlite3.connect(pair.warm_path)) as db:
+        db.execute("CREATE INDEX mine ON audit (what)")
+    assert not bequest.verify(pair.store, pair.warm).ok

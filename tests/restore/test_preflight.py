@@ -12,6 +12,8 @@ import pytest
 
 import bequest
 from bequest_adapters.databases.sqlite import target_checks
+from bequest_adapters.stores.keys import Keys
+from bequest_adapters.stores.s3 import open_store as open_s3
 
 from .controller import Controller
 
@@ -147,3 +149,26 @@ def test_a_store_that_cannot_be_written_is_known_before(
     assert levels(found)["adoption"] == "fail"
     assert isinstance(found.fault, bequest.Denied)
     assert bequest.preflight(controller.store, url, adopt=False).ok
+
+
+def test_a_database_in_use_is_told_once(controller: Controller, tmp_path: Path) -> None:
+    target = Controller(tmp_path, "target")
+    with closing(sqlite3.connect(target.path)) as held:
+        held.execute("BEGIN IMMEDIATE")
+        report = bequest.preflight(controller.store, target.url, force=True)
+    assert str(report.fault).count("open in another") == 1
+    assert "things are in the way" not in str(report.fault)
+
+
+@pytest.mark.parametrize("conditions", [{}, {"if_empty": True, "if_exists": True}])
+def test_a_store_that_is_away_leaves_the_target_untouched_and_says_so(
+    tmp_path: Path, conditions: dict[str, bool]
+) -> None:
+    url = "s3://bucket/object?endpoint=http://127.0.0.1:1&region=us-east-1"
+    keys = Keys(access_key="x", secret_key="x")
+    with closing(open_s3(url, keys)) as store, pytest.raises(bequest.AccessError) as caught:
+        bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", **conditions)
+    told = str(caught.value)
+    assert "target is untouched" in told
+    assert "tried again" not in told
+    assert "not current" not in told

@@ -122,6 +122,14 @@ def test_an_endpoint_that_ignores_conditions_is_told_from_one_that_enforces_them
     assert "accept_unconditional" in findings["conditional replace, large"].remedy
 
 
+def test_nothing_is_said_of_a_danger_that_nobody_accepted(
+    ministack: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    findings = _examined(ministack.url(ministack.new_key()))
+    assert findings["conditional create"].level is Level.OK
+    assert "accept_unconditional" not in caplog.text
+
+
 def test_a_danger_that_was_accepted_is_still_told(ministack: S3Server) -> None:
     with heedless(ministack.port) as proxy:
         url = ministack.through(proxy.port).url(ministack.new_key(), accept_unconditional="true")
@@ -261,6 +269,28 @@ def test_a_database_is_examined_too(
     bequest.backup(url, "ctl")
     assert main(["doctor", "--database", url, "--json"]) == 0
     assert _levels(capsys)["capture"] == "ok"
+
+
+def test_a_table_whose_content_is_not_covered_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ctl.db'}"
+    with closing(sqlite3.connect(tmp_path / "ctl.db")) as database:
+        database.execute("CREATE TABLE site (id INTEGER PRIMARY KEY)")
+        database.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
+        database.execute("CREATE VIRTUAL TABLE places USING rtree(id, west, east)")
+    store = str(tmp_path / "o")
+    for arguments in (
+        ["doctor", "--database", url],
+        ["backup", "--database", url, "--store", store],
+        ["doctor", "--database", url],
+        ["verify", store, "--database", url],
+    ):
+        assert main(arguments) == 0
+        told = "".join(capsys.readouterr())
+        for table in ("words", "places"):
+            assert re.search(rf"warning.*not covered: {table} \(a virtual table", told)
+        assert "words_data" not in told
 
 
 def _levels(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:

@@ -336,3 +336,9 @@ def test_without_keep_nothing_is_held_back(path: Path) -> None:
     _, onto = _publish(store)
     _rewrite(store, onto, 2)
     assert {entry.name for entry in path.parent.iterdir()} <= {"snapshot", "snapshot.lock"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_folder_in_which_no_file_can_be_made_is_named_at_once() -> None:
+    with pytest.raises(Denied, match="no file can be made"):
+        _publish(open_store("/proc/no-such-file"))

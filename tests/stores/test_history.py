@@ -13,7 +13,7 @@ import pytest
 
 import bequest
 from bequest import versions
-from bequest.errors import Denied, Refused, SnapshotMissing, UsageError
+from bequest.errors import Refused, SnapshotMissing
 from bequest.model import Stat
 from bequest.ports import Store
 from bequest.registry import open_store
@@ -123,11 +123,11 @@ def test_a_file_keeps_the_last_rewrites_and_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["../etc/passwd", "", "x", "-1"])
 def test_a_version_of_a_file_is_a_number(tmp_path: Path, version: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(SnapshotMissing, match="history"):
         FileStore(tmp_path / "ctl").at(version)
 
 
-def test_a_version_that_is_not_there_is_missing_or_refused(place: tuple[str, Keep]) -> None:
+def test_a_version_that_is_not_there_is_missing(place: tuple[str, Keep], tmp_path: Path) -> None:
     url, keep = place
     with closing(open_store(url)) as store:
         _published(store, keep)
@@ -137,9 +137,16 @@ def test_a_version_that_is_not_there_is_missing_or_refused(place: tuple[str, Kee
         other = str((int(digit[0]) + 5) % 10)
         unknown = listed[-1].id[: digit.start()] + other + listed[-1].id[digit.end() :]
         assert unknown not in [found.id for found in listed]
-        with closing(versions.at(store, unknown)) as past:
-            with pytest.raises((SnapshotMissing, Denied)), past.read():
-                pass
+        for version in (unknown, "nosuch"):
+            with pytest.raises(SnapshotMissing, match="bequest history"):
+                with closing(versions.at(store, version)) as past, past.read():
+                    pass
+            with pytest.raises(SnapshotMissing, match="bequest history"):
+                with closing(versions.at(store, version)) as past:
+                    past.head()
+    for adopts in (["--no-adopt"], []):
+        new = ["restore", url, "--database", f"sqlite:///{tmp_path / 'n.db'}", *adopts]
+        assert main([*new, "--version", "nosuch"]) == 3
 
 
 # From the command line

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -107,6 +109,12 @@ def _facts(settings: config.Settings, parts: Mapping[str, str]) -> dict[str, str
 def _asked(scheme: str) -> Keys:
     """Ask at the terminal, on stderr; nothing that is typed is shown."""
 
+    if not _has_terminal():
+        raise UsageError(
+            "--ask-keys needs a terminal to ask at, and there is none. Nothing was done. Give the "
+            "keys with --keys-file or in the environment."
+        )
+
     def ask(text: str) -> str:
         return str(click.prompt(text, hide_input=True, err=True))
 
@@ -118,3 +126,11 @@ def _asked(scheme: str) -> Keys:
         "There are no keys to ask for with this kind of store. Nothing was done. For Google give "
         "the service account's file with --keys-file."
     )
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return sys.stdin.isatty()
+    return True

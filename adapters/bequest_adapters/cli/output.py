@@ -9,6 +9,8 @@ from typing import Any, Final, TypeGuard
 
 import click
 
+from bequest.model import PART_OF_VIRTUAL
+
 VALUE_CHARACTERS: Final = 40
 UNITS: Final = ("kB", "MB", "GB", "TB")
 
@@ -68,10 +70,15 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], indent:
         click.echo(indent + line.rstrip())
 
 
+def worth_telling(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """``pairs`` without the parts of what is named itself."""
+    return [pair for pair in pairs if pair[1] != PART_OF_VIRTUAL]
+
+
 def print_not_covered(pairs: Iterable[tuple[str, str]], *, err: bool = False) -> None:
-    """One line for each thing that the object does not hold."""
-    for name, reason in pairs:
-        click.echo(f"not covered: {name} ({reason})", err=err)
+    """A warning for each thing that the object does not hold."""
+    for name, reason in worth_telling(pairs):
+        click.echo(f"warning: not covered: {name} ({reason})", err=err)
 
 
 def size(size_bytes: int) -> str:

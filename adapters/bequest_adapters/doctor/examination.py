@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bequest import registry
 from bequest.errors import BequestError, Conflict, Refused
-from bequest.model import Memory, Stat
+from bequest.model import PART_OF_VIRTUAL, Memory, Stat
 from bequest.ports import Cut, Source, Store
 from bequest.testing.objects import sample
 from bequest_adapters.stores.findings import (
@@ -33,6 +33,7 @@ from .conditions import REFUSED_CONDITIONS, probe
 ROUNDS: Final = 5
 NO_SUCH: Final = {"s3": '"00000000000000000000000000000000"', "gs": "1"}
 """Versions that never were, in a form that the store reads as one."""
+_OTHER_MEANS: Final = "Keep what it holds by other means, or compute it again after a restore."
 
 
 def examine_store(store: Store) -> Iterator[Finding]:
@@ -145,6 +146,8 @@ def _examined(source: Source) -> Iterator[Finding]:
     if not source.installed():
         text = "Capture is not installed."
         yield warning("capture", text, "Run `bequest install`, or just the first backup.")
+        with source.cut(Memory()) as cut:
+            yield from _uncovered(cut)
         return
     memory = source.recall()
     with source.cut(memory) as cut:
@@ -159,8 +162,13 @@ def _capture(cut: Cut, memory: Memory) -> Iterator[Finding]:
         yield warning("capture", text, "The next publish does so, and sends a rewrite.")
     else:
         yield ok("capture", "Capture is installed, and covers the schema.")
+    yield from _uncovered(cut)
+
+
+def _uncovered(cut: Cut) -> Iterator[Finding]:
     for name, reason in cut.catalog().not_covered:
-        yield warning("not covered", f"{name} ({reason})", "Keep what it holds by other means.")
+        if reason != PART_OF_VIRTUAL:  # of one that is named itself
+            yield warning("not covered", f"{name} ({reason})", _OTHER_MEANS)
 
 
 def _guarded(check: str, findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ times if the publishes are tiny.
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 import threading
 import time
@@ -43,7 +44,7 @@ from .bodies import Chained, Floored, Readable, parts, preamble_of
 from .findings import Finding, Scratch
 from .keys import Keys
 from .marks import from_metadata, to_metadata
-from .past import PastStore
+from .past import PastStore, no_such_version
 from .ranged import ranged
 
 BLOCK_BYTES: Final = 8 * 1024 * 1024
@@ -53,6 +54,8 @@ MOST_SMALL_BLOCKS: Final = 256
 BLOCK_NAME_CHARACTERS: Final = 12
 
 _SNAPSHOT: Final = "snapshot:"
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.ASCII)
+"""The name of a version or snapshot: when it was made."""
 _PRESENT: Final = "present"
 
 OPTIONS: Final = frozenset({"account", "endpoint", "ca_bundle", "proxy", "block_size"})
@@ -148,11 +151,14 @@ class AzureStore:
         return found[:limit]
 
     def at(self, version: str) -> Store:
+        shown = f"{self.name} (version {version})"
         kind, name = _version_parts(version)
+        if name is not None and not _TIME.fullmatch(name):
+            raise no_such_version(shown)
         past = AzureStore(
             self._container, self._blob, self._settings, sleep=self._sleep, which={kind: name}
         )
-        return PastStore(f"{self.name} (version {version})", past.head, past.read, past.close)
+        return PastStore(shown, past.head, past.read, past.close)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         blocks = self._blocks(onto)

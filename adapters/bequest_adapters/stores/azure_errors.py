@@ -76,13 +76,13 @@ def _answered(error: Any, name: str, *, writing: bool) -> BequestError:
         return conflict(name)
     if status == 429 or code in _SLOW:
         return Throttled(
-            f"{name} asks to slow down ({code}). The backup is not current; it is tried again.",
+            f"{name} asks to slow down ({code}). Nothing was done by this; try again later.",
             retry_after_seconds(error.response.headers.get("retry-after")),
         )
     if status >= 500 or status == 408 or code in _PASSING:
         return Unreachable(
             f"{name} failed at its own side ({status} {code}). The object is as it was or, if a "
-            "publish was under way, as that made it; it is tried again."
+            "publish was under way, as that made it. Try again later."
         )
     if status == 404 and code not in _REMEDIES:
         return conflict(name) if writing else missing(name)
@@ -108,8 +108,9 @@ def _unanswered(error: Any, name: str) -> BequestError:
             "published or read. Name the right authority with ?ca_bundle=FILE."
         )
     return Unreachable(
-        f"{name} could not be reached or did not answer ({kind}). The backup is not current; "
-        "it is tried again. Check the network and the address if it lasts."
+        f"{name} could not be reached or did not answer ({kind}). The object is as "
+        "it was or, if a publish was under way, as that made it. Check the network and "
+        "the address if it lasts."
     )
 
 

@@ -45,11 +45,12 @@ from .address import parse
 from .answers import conflict
 from .disk import Disk
 from .findings import Finding, Scratch, ok, versions_kept, warning
-from .past import PastStore
+from .past import PastStore, no_such_version
 from .pinned import Pin, last_digest, look, pinned_stream
 
 LOCK_TIMEOUT_SECONDS: Final = 10.0
 LOCK_POLL_SECONDS: Final = 0.01
+LOCK_MODE: Final = 0o644
 COPY_BYTES: Final = 1 << 20
 ENDS_BYTES: Final = 4096
 PRESENT: Final = "present"
@@ -148,17 +149,14 @@ class FileStore:
             return [_told_of(path, target) for path in paths[::-1][:limit]]
 
     def at(self, version: str) -> Store:
-        target = os.path.realpath(self._path)
+        target, name = os.path.realpath(self._path), f"{self.name} (version {version})"
         if version == PRESENT:
             past = FileStore(target)
         elif version.isascii() and version.isdecimal():
             past = FileStore(f"{target}.{version}")
         else:
-            raise UsageError(
-                "A version in a file store is a number, the serial of an object that was held "
-                "back. Nothing was done. Take one that `bequest history` lists."
-            )
-        return PastStore(f"{self.name} (version {version})", past.head, past.read, past.close)
+            raise no_such_version(name)
+        return PastStore(name, past.head, past.read, past.close)
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         with self._told("written"), self._locked() as target:
@@ -281,6 +279,8 @@ class FileStore:
         if not os.path.isdir(os.path.dirname(target)):
             # The lock would make the folder, and hide that a disk is not mounted.
             raise FileNotFoundError(errno.ENOENT, "no such folder", target)
+        # The lock would be waited for where no file can be made at all.
+        os.close(os.open(f"{target}.lock", os.O_RDWR | os.O_CREAT, LOCK_MODE))
         lock = FileLock(
             target + ".lock",
             timeout=self._lock_timeout_seconds,
@@ -401,14 +401,19 @@ class FileStore:
                     "Give the name of a file."
                 )
             case errno.ENOENT | errno.ENOTDIR:
+                if os.path.isdir(folder):
+                    return Denied(
+                        f"{could_not}: no file can be made in {folder}. Nothing was written. Give "
+                        "another folder."
+                    )
                 return Denied(
                     f"{could_not}: the folder {folder} does not exist, so there is no backup. "
                     "Create it, or mount what should be there."
                 )
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 return Denied(
-                    f"{could_not}. The backup is not current until this user may use the folder "
-                    f"{folder} and what is in it."
+                    f"{could_not}. The object is as it was. Let this user use the folder {folder} "
+                    "and what is in it."
                 )
             case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
                 return Unreachable(
@@ -418,7 +423,7 @@ class FileStore:
             case _:
                 return Unreachable(
                     f"{could_not}. The previous state of the backup is intact. "
-                    "Look at the disk; the publish is tried again."
+                    "Look at the disk, then try again."
                 )
 
 

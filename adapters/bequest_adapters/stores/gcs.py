@@ -44,7 +44,7 @@ from .gcs_errors import calling, no_bucket, sdk
 from .gcs_survey import survey
 from .keys import Keys
 from .marks import from_metadata, to_metadata
-from .past import PastStore
+from .past import PastStore, no_such_version
 from .ranged import ranged
 
 COMPOSE_THRESHOLD_BYTES: Final = 8 * 1024 * 1024
@@ -155,12 +155,9 @@ class GcsStore:
         return [_version(blob) for blob in found[:limit]]
 
     def at(self, version: str) -> Store:
-        if not (version.isascii() and version.isdecimal()):
-            raise UsageError(
-                "A version in Google Cloud Storage is a number, its generation. Nothing was done. "
-                "Take one that `bequest history` lists."
-            )
         name = f"{self.name} (version {version})"
+        if not (version.isascii() and version.isdecimal()):  # it is an object's generation
+            raise no_such_version(name)
 
         def stat() -> Stat:
             return self._stat(int(version))

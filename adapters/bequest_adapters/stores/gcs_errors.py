@@ -77,13 +77,13 @@ def _answered(error: Any, name: str, *, writing: bool) -> BequestError:
     wait_seconds = _seconds(error)
     if status == 429 or (status == 503 and wait_seconds is not None):
         return Throttled(
-            f"{name} asks to slow down ({status}). The backup is not current; it is tried again.",
+            f"{name} asks to slow down ({status}). Nothing was done by this; try again later.",
             wait_seconds,
         )
     if status >= 500 or status == 408:
         return Unreachable(
             f"{name} failed at its own side ({status}). The object is as it was or, if a publish "
-            "was under way, as that made it; it is tried again."
+            "was under way, as that made it. Try again later."
         )
     if status == 404:
         return conflict(name) if writing else missing(name)
@@ -106,8 +106,9 @@ def _unauthorised(error: Any, name: str) -> BequestError:
 def unreachable(name: str, kind: str) -> Unreachable:
     """No answer, or half of one."""
     return Unreachable(
-        f"{name} could not be reached or did not answer ({kind}). The backup is not current; "
-        "it is tried again. Check the network and the endpoint if it lasts."
+        f"{name} could not be reached or did not answer ({kind}). The object is as "
+        "it was or, if a publish was under way, as that made it. Check the network and "
+        "the endpoint if it lasts."
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, NoReturn
 
-from bequest.errors import Refused
+from bequest.errors import Refused, SnapshotMissing
 from bequest.model import Mark, Stat
 
 
@@ -30,10 +30,23 @@ class PastStore:
         return self._name
 
     def head(self) -> Stat | None:
-        return self._head()
+        with self._told():
+            found = self._head()
+        if found is None:
+            raise no_such_version(self._name)
+        return found
 
-    def read(self) -> AbstractContextManager[BinaryIO]:
-        return self._read()
+    @contextmanager
+    def read(self) -> Generator[BinaryIO, None, None]:
+        with self._told(), self._read() as stream:
+            yield stream
+
+    @contextmanager
+    def _told(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except SnapshotMissing as error:
+            raise no_such_version(self._name) from error
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         self._refuse()
@@ -49,3 +62,11 @@ class PastStore:
             f"{self._name} is an earlier version, and what is past cannot be added to. Nothing was "
             "written. Take a copy of it with --no-adopt."
         )
+
+
+def no_such_version(name: str) -> SnapshotMissing:
+    """``name`` tells of the store and of the version that was asked for."""
+    return SnapshotMissing(
+        f"There is no {name}. Nothing was done. `bequest history` lists the versions that the "
+        "store still keeps; take one of those."
+    )

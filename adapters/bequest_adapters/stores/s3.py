@@ -142,6 +142,7 @@ class S3Store:
         *,
         limits: Limits | None = None,
         accept_unconditional: bool = False,
+        probing: bool = False,
         orphan_age_seconds: float = ORPHAN_AGE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -149,6 +150,7 @@ class S3Store:
         self._settings = settings
         self._limits = limits if limits is not None else Limits()
         self.accepts_unconditional = accept_unconditional
+        self._probing = probing
         self._orphan_age_seconds = orphan_age_seconds
         self._sleep = sleep
         self._lazy_client: Client | None = None
@@ -253,9 +255,7 @@ class S3Store:
         place = {**self._place, "Key": f"{self._place['Key']}{suffix}"}
         part = max(SMALLEST_PART_BYTES, self._limits.part_bytes)
         limits = Limits(threshold_bytes=SMALLEST_PART_BYTES, part_bytes=part)
-        store = S3Store(
-            place["Bucket"], place["Key"], self._settings, limits=limits, accept_unconditional=True
-        )
+        store = S3Store(place["Bucket"], place["Key"], self._settings, limits=limits, probing=True)
         removal = partial(remove, self._client, place, self.name)
         return Scratch(store, SMALLEST_PART_BYTES, removal)
 
@@ -267,6 +267,8 @@ class S3Store:
 
         Raises `Refused` when the endpoint grants it: it would grant a stale controller as much.
         """
+        if self._probing:
+            return
         if self.accepts_unconditional:
             logger.warning(
                 "%s is written without asking whether its endpoint enforces conditions, as "

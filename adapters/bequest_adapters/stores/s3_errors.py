@@ -25,7 +25,7 @@ _SLOW: Final = frozenset(
 _PASSING: Final = frozenset(
     {"RequestTimeout", "OperationAborted", "NoSuchUpload", "BadDigest", "InternalError"}
 )
-_MISSING: Final = frozenset({"NoSuchKey", "NotFound", "404"})
+_MISSING: Final = frozenset({"NoSuchKey", "NoSuchVersion", "NotFound", "404"})
 _REMEDIES: Final = {
     "NoSuchBucket": "Create the bucket, or correct the store's address.",
     "RequestTimeTooSkewed": "Set this machine's clock.",
@@ -77,13 +77,13 @@ def _answered(response: Mapping[str, Any], name: str, *, writing: bool) -> Beque
         return conflict(name)
     if code in _SLOW or status == 429:
         return Throttled(
-            f"{name} asks to slow down ({code}). The backup is not current; it is tried again.",
+            f"{name} asks to slow down ({code}). Nothing was done by this; try again later.",
             retry_after_seconds(facts.get("HTTPHeaders", {}).get("retry-after")),
         )
     if code in _PASSING or status >= 500:
         return Unreachable(
             f"{name} failed at its own side ({status} {code}). The object is as it was or, if a "
-            "publish was under way, as that made it; it is tried again."
+            "publish was under way, as that made it. Try again later."
         )
     if code in _MISSING:
         return conflict(name) if writing else missing(name)
@@ -115,8 +115,9 @@ def _unanswered(error: Exception, name: str) -> BequestError:
     )
     if isinstance(error, passing):
         return Unreachable(
-            f"{name} could not be reached or did not answer ({kind}). The backup is not current; "
-            "it is tried again. Check the network and the endpoint if it lasts."
+            f"{name} could not be reached or did not answer ({kind}). The object is as "
+            "it was or, if a publish was under way, as that made it. Check the network and "
+            "the endpoint if it lasts."
         )
     return UsageError(
         f"The AWS SDK cannot use {name} as configured ({kind}). Nothing can be published or read "

@@ -15,10 +15,10 @@ from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, Final, cast
 
-from bequest.errors import Conflict, SnapshotMissing, Unreachable
+from bequest.errors import Conflict, Denied, SnapshotMissing, Unreachable
 from bequest.model import Mark, Stat, Version
 
-from .past import PastStore
+from .past import PastStore, no_such_version
 from .ranged import RANGE_BYTES, ranged
 from .s3_client import Client
 from .s3_errors import calling, sdk
@@ -104,12 +104,28 @@ def past(reading: S3Reading, name: str) -> PastStore:
 
     @contextmanager
     def read() -> Generator[BinaryIO, None, None]:
-        with reading.read_newer("") as found:
+        with _a_version(name), reading.read_newer("") as found:
             assert found is not None
             yield found[1]
 
+    def stat() -> Stat:
+        with _a_version(name):
+            return reading.stat()
+
     # The connections are those of the store that this came from.
-    return PastStore(name, reading.stat, read, lambda: None)
+    return PastStore(name, stat, read, lambda: None)
+
+
+@contextmanager
+def _a_version(name: str) -> Generator[None, None, None]:
+    """S3 answers 400 to what cannot be a version at all."""
+    try:
+        yield
+    except Denied as error:
+        answer = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
+        if answer.get("HTTPStatusCode") == 400:
+            raise no_such_version(name) from error
+        raise
 
 
 def history(client: Client, place: Place, name: str, limit: int) -> list[Version]:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from bequest.model import LEFT_OUT, Catalog, Column, SchemaObject, Selection, Table
+from bequest.model import (
+    LEFT_OUT,
+    PART_OF_VIRTUAL,
+    Catalog,
+    Column,
+    SchemaObject,
+    Selection,
+    Table,
+)
 from bequest_schema import is_always_captured, is_internal
 
 from .text import fold, identifier, index_text
@@ -223,7 +231,7 @@ def read_schema(connection: sqlite3.Connection) -> Schema:
 
 _REASONS = {
     "virtual": "a virtual table: its definition is kept, its content is not",
-    "shadow": "a part of a virtual table",
+    "shadow": PART_OF_VIRTUAL,
 }
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from bequest.check import Check, asked, failed, passed, warned
 from bequest.errors import BequestError, Denied
 
+from .target_faults import is_in_use
 from .target_file import Hold, check_place, refuse_data, refuse_users
 
 
@@ -30,7 +31,8 @@ def is_vacant(path: str, name: str) -> bool:
 
 
 def _present(path: str, name: str, *, force: bool) -> Iterator[Check]:
-    yield asked("in use", lambda: refuse_users(path, name), "nobody has it open")
+    users = asked("in use", lambda: refuse_users(path, name), "nobody has it open")
+    yield users
     if not os.path.exists(path):
         yield passed("data", "there is none yet")
         return
@@ -39,7 +41,9 @@ def _present(path: str, name: str, *, force: bool) -> Iterator[Check]:
             refuse_data(hold, name, force=force)
             data, kept = hold.has_data, hold.worth_keeping
     except BequestError as error:
-        yield failed("data", error)
+        # Whoever has it open may have locked it too: one cause is told once.
+        if users.level != "fail" or not is_in_use(error):
+            yield failed("data", error)
         return
     if data:
         yield warned("data", "what it holds is replaced; the old file is kept beside it")

@@ -42,6 +42,12 @@ def said(name: str, doing: str) -> Generator[None]:
         ) from error
 
 
+def is_in_use(error: BequestError) -> bool:
+    """Whether a lock of somebody else's is what ``error`` tells of."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and primary_code(cause) in BUSY
+
+
 def of_system(error: OSError, name: str, doing: str) -> AccessError:
     """The error that says whether trying again may help."""
     kind = Unreachable if error.errno in _TRANSIENT else Denied
