@@ -105,6 +105,7 @@ def test_a_commit_wakes_the_backup_without_being_asked(engine: Engine, store: st
 
 def test_bulk_core_and_raw_writes_are_all_captured(engine: Engine, store: str) -> None:
     with bequest.Backup(engine, store) as backup:
+        backup.flush()
         with engine.begin() as connection:
             connection.execute(text("INSERT INTO sites (name) VALUES ('raw')"))
             connection.execute(
