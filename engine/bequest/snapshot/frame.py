@@ -47,6 +47,7 @@ KINDS: Final = frozenset({HEADER, SCHEMA, ROWS, TAIL, SEAL})
 
 _ARRAY_OF_TWO: Final = b"\x92"
 _msgpack: Any = msgpack  # it ships no annotations
+_zstandard: Any = zstandard  # its annotations leave this one open
 _PREAMBLE_PREFIX: Final = b"\xc4\x20"
 _HELP = "Restore from another copy or an earlier version of the object; keep this one for analysis."
 
@@ -122,7 +123,7 @@ def packed(content: Any) -> bytes:
 def squeeze(payload: bytes) -> tuple[str, bytes]:
     """The codec that suits a packed payload, and the payload under it. Safe in any thread."""
     if len(payload) >= COMPRESS_FROM_BYTES:
-        parameters = zstandard.ZstdCompressionParameters.from_level(
+        parameters = _zstandard.ZstdCompressionParameters.from_level(
             COMPRESSION_LEVEL, source_size=len(payload), min_match=SHORTEST_MATCH_BYTES
         )
         smaller = zstandard.ZstdCompressor(compression_params=parameters).compress(payload)
