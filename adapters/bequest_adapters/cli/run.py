@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final
 
@@ -199,6 +200,8 @@ def _line(name: str, facts: dict[str, Any]) -> str:
         )
     if name == "stopped":
         return "everything is stored" if facts.get("stored") else "not everything is stored"
+    if "why" in facts:
+        return str(facts["why"])
     if "error" in facts:
         retry = facts.get("retry_seconds")
         again = "" if retry is None or name in ENDING else f" (next try in {seconds(retry)})"
@@ -215,20 +218,28 @@ def told_to_stop(
     A supervisor may send several at once. One that comes later interrupts.
     """
     told: list[float] = []
+    heard: SimpleQueue[bool] = SimpleQueue()
+
+    def pass_on() -> None:
+        if heard.get():
+            stop()
 
     def hear(_: int, __: FrameType | None) -> None:
         if not told:
             told.append(time.monotonic())
-            stop()
+            # `stop` may take a lock that the interrupted code holds; this queue takes none.
+            heard.put(True)
         elif time.monotonic() > told[0] + patience_seconds:
             raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, hear)
+    threading.Thread(target=pass_on, name="bequest-signals", daemon=True).start()
     try:
         yield
     finally:
+        heard.put(False)
         for number, handler in before.items():
             usual = handler in (signal.SIG_DFL, signal.default_int_handler)
             # One that comes while the process ends must not take its exit code away.

@@ -7,6 +7,7 @@ they did. Whether the locked tables are the right ones the fingerprint tells, in
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ from .journal import Position
 from .naming import literal, qualified
 from .shapes import NOT_OURS, read_shapes
 
-LOCK_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 2.0
+PAUSE_SECONDS: Final = (0.005, 0.1)
+WAIT_MILLISECONDS: Final = 10
+"""For what is read besides the tables. Shorter than any deadlock_timeout: see `_begin`."""
 ATTEMPTS: Final = 5
 
 _FACTS: Final = f"""
@@ -190,7 +194,7 @@ def _open(
         known = known or _find_out(connection)
         # A table or all of ours may be gone since.
         with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            connection.execute(_begin(known).encode())
+            _lock(connection, known)
             snapshot, fingerprint, generation, stored = _facts(connection, known)
             if (fingerprint, generation) == (known.fingerprint, known.generation):
                 return known, snapshot, stored
@@ -202,12 +206,33 @@ def _open(
     )
 
 
+def _lock(connection: Connection, known: Known) -> None:
+    """Begin with all tables locked. Raises psycopg's `LockNotAvailable` when that takes long.
+
+    Never waits for one table while it holds another: a controller that changes two tables in the
+    other order would be in a deadlock with us, and the server may end its transaction for ours.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    pause, longest = PAUSE_SECONDS
+    while True:
+        try:
+            connection.execute(_begin(known).encode())
+        except psycopg.errors.LockNotAvailable:
+            connection.execute("ROLLBACK")
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+        else:
+            return
+
+
 def _begin(known: Known) -> str:
     tables = ", ".join(known.tables)
-    lock = f"; LOCK TABLE {tables} IN ACCESS SHARE MODE" if tables else ""
+    lock = f"; LOCK TABLE {tables} IN ACCESS SHARE MODE NOWAIT" if tables else ""
     return (
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-        f" SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}{lock}"
+        f" SET LOCAL lock_timeout = {WAIT_MILLISECONDS}{lock}"
     )
 
 

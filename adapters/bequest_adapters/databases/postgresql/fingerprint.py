@@ -109,11 +109,12 @@ def _query() -> str:
         " WHERE n.nspname = 'bequest'"
     )
     parts.append(_sum(len(parts), "x.oid, x.xmin", ours))
-    comments = (
-        "pg_catalog.pg_description x JOIN relations c ON c.oid = x.objoid"
-        " WHERE x.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-    )
+    comments = f"pg_catalog.pg_description x WHERE x.objoid >= {_FIRST}"
     parts.append(_sum(len(parts), "x.objoid, x.objsubid, x.xmin", comments))
+    of_public = (
+        f"pg_catalog.pg_description x JOIN schemas n ON n.oid = x.objoid AND n.oid < {_FIRST}"
+    )
+    parts.append(_sum(len(parts), "x.objoid, x.objsubid, x.xmin", of_public))
     union = " UNION ALL ".join(parts)
     return f"""
 WITH schemas AS MATERIALIZED (
