@@ -19,6 +19,8 @@ from .snapshot.fold import Snapshot, full_name
 
 Progress = Callable[[str, int, int | None], None]
 BATCH_MUTATIONS: Final = 1000
+LIFTED: Final = frozenset({"trigger", "rule", "foreign key", "row security"})
+"""The kinds of objects that a database which follows has not got yet."""
 OPERATIONS = {
     Operation.INSERT: "insert",
     Operation.UPDATE: "update",
@@ -193,16 +195,16 @@ def _compare(
         attributes = cut.attributes()
     recorded = snapshot.catalog
     if getattr(source, "followed", lambda: None)() is not None:
-        recorded, catalog = _without_triggers(recorded), _without_triggers(catalog)
+        recorded, catalog = _as_followed(recorded), _as_followed(catalog)
     differences = schema_differences(recorded, catalog) + _row_differences(tables, found)
     sides = ("in the object", "in the database")
     differences += attribute_differences(snapshot.attributes, attributes, sides)
     return differences
 
 
-def _without_triggers(catalog: Catalog) -> Catalog:
-    """A warm copy gets its triggers when it is promoted: nothing may fire while it follows."""
-    objects = tuple(item for item in catalog.objects if item.type != "trigger")
+def _as_followed(catalog: Catalog) -> Catalog:
+    """A warm copy gets what could fire or refuse a row only when it is promoted."""
+    objects = tuple(item for item in catalog.objects if item.type not in LIFTED)
     return replace(catalog, objects=objects)
 
 
