@@ -185,3 +185,18 @@ def test_the_doctor_knows_a_postgresql_database(
     assert findings()["capture"] == "Capture is not installed."
     operator("backup", "--store", store, database=postgresql_database)
     assert findings()["capture"] == "Capture is installed, and covers the schema."
+
+
+def test_a_foreign_key_that_the_rows_break_is_named(
+    postgresql_database: URL, tmp_path: Path
+) -> None:
+    source, store = f"sqlite:///{tmp_path / 'a.db'}", str(tmp_path / "o")
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.executescript(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY);"
+            "CREATE TABLE c(id INTEGER PRIMARY KEY, t INTEGER REFERENCES t(id));"
+            "INSERT INTO c VALUES (1, 99);"
+        )
+    bequest.backup(source, store)
+    report = bequest.restore(store, postgresql_database)
+    assert [name for name, why in report.not_covered if "NOT VALID" in why] == ["public.c.c_t_fkey"]

@@ -17,6 +17,21 @@ class Killed(BaseException):
     """The process ends here."""
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return str(tmp_path / "o.bequest")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Engine]:
+    """The controller's database, with one empty table."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An empty database, of either kind, for an object that comes from SQLite."""
@@ -37,11 +52,9 @@ def killed_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_killed_after_the_commit_it_goes_on_publishing_without_another_restore(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
+    old: Engine, new: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
     with old.begin() as connection:
-        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
         connection.execute(text("INSERT INTO sites VALUES (1, 'a')"))
     bequest.backup(old, store)
     with monkeypatch.context() as patch:
@@ -55,15 +68,11 @@ def test_killed_after_the_commit_it_goes_on_publishing_without_another_restore(
     report = bequest.backup(new, store)
     assert (report.epoch, report.serial, report.rows) == (2, 3, 2)
     assert bequest.verify(store, new).ok
-    old.dispose()
 
 
 def test_what_is_written_before_the_first_backup_is_journalled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
+    old: Engine, new: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
-    with old.begin() as connection:
-        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
     bequest.backup(old, store)
     with monkeypatch.context() as patch:
         killed_after_the_commit(patch)
@@ -72,15 +81,11 @@ def test_what_is_written_before_the_first_backup_is_journalled(
     with new.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
     assert bequest.status(new).pending_mutations == 1
-    old.dispose()
 
 
 def test_what_is_written_while_the_restore_settles_in_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
+    old: Engine, new: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
-    with old.begin() as connection:
-        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
     bequest.backup(old, store)
     settle_in = replay.settle_in
 
@@ -93,15 +98,11 @@ def test_what_is_written_while_the_restore_settles_in_is_published(
     bequest.restore(store, new.url)
     bequest.backup(new, store)
     assert bequest.verify(store, new).ok
-    old.dispose()
 
 
 def test_what_is_published_while_the_restore_settles_in_stays_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
+    old: Engine, new: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), str(tmp_path / "o.bequest")
-    with old.begin() as connection:
-        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
     bequest.backup(old, store)
     settle_in = replay.settle_in
 
@@ -114,22 +115,17 @@ def test_what_is_published_while_the_restore_settles_in_stays_known(
     with new.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
     assert bequest.backup(new, store).action == "append"
-    old.dispose()
 
 
 def test_it_is_its_predecessors_heir_even_when_the_object_was_deleted_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Engine
+    old: Engine, new: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, store = create_engine(f"sqlite:///{tmp_path / 'old.db'}"), tmp_path / "o.bequest"
-    with old.begin() as connection:
-        connection.execute(text("CREATE TABLE sites(id INTEGER PRIMARY KEY, name TEXT)"))
-    bequest.backup(old, str(store))
+    bequest.backup(old, store)
     with monkeypatch.context() as patch:
         killed_after_the_commit(patch)
         with pytest.raises(Killed):
-            bequest.restore(str(store), new.url)
-    store.unlink()
-    assert bequest.backup(new, str(store)).epoch == 2
+            bequest.restore(store, new.url)
+    Path(store).unlink()
+    assert bequest.backup(new, store).epoch == 2
     with pytest.raises(bequest.Superseded):
-        bequest.backup(old, str(store))
-    old.dispose()
+        bequest.backup(old, store)

@@ -56,6 +56,12 @@ SELECT a.attname, b.base, t.typtype = 'e' FROM pg_attribute a JOIN bases b ON b.
 JOIN pg_type t ON t.oid = b.base
 WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
 """
+_EITHER_WAY: Final = "DO "
+"""A crossing's constraints: they are added valid, or not valid where rows are in the way."""
+_NOT_VALID: Final = """
+SELECT c.conrelid::regclass::text, c.conname FROM pg_catalog.pg_constraint c
+WHERE NOT c.convalidated AND c.conrelid >= 16384 ORDER BY 1, 2
+"""
 _SEQUENCES: Final = """
 SELECT n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S'
@@ -178,7 +184,19 @@ class PostgresLoading:
                 self._execute(f"ANALYZE {qualified(table.schema, table.name)}")
         # Forced upon the owner it would hide the rows that are still to be read back.
         self._build(item for item in self._rest if item.type != _ROW_SECURITY)
+        self._tell_broken()
         self._finished = True
+
+    def _tell_broken(self) -> None:
+        """Name the constraints that the rows of another engine do not satisfy."""
+        if not any(item.sql.startswith(_EITHER_WAY) for item in self._catalog.objects):
+            return
+        with said(self._name, "looking for constraints that do not hold"):
+            rows = self._connection.execute(_NOT_VALID).fetchall()
+        self.left_out += [
+            (f"{table}.{name}", "rows do not satisfy it: it is NOT VALID, and holds for new rows")
+            for table, name in rows
+        ]
 
     def _set_sequences(self, attributes: Attributes) -> None:
         cursor = self._connection.cursor(row_factory=tuple_row)
