@@ -7,6 +7,7 @@ from types import ModuleType
 from . import (
     bulk,
     commits,
+    controller_first,
     encryption,
     fold,
     lag,
@@ -35,6 +36,7 @@ ROWS: dict[str, ModuleType] = {
     "fold": fold,
     "memory": memory,
     "latency": latency,
+    "controller-first": controller_first,
     "start": start,
     "encryption": encryption,
     "postgresql": postgresql,

@@ -30,9 +30,7 @@ def run(bench: Bench) -> Iterator[Figure]:
                 url(database), str(store), limits=Limits(rewrite_apart_bytes=apart)
             )
             bequest.install(url(database))
-            idle = percentile(
-                _transactions(database, lambda begun: time.monotonic() - begun > 2), 0.99
-            )
+            idle = percentile(transactions(database, 2.0), 0.99)
             worker = threading.Thread(target=backup.backup_now)
             worker.start()
             busy = percentile(
@@ -47,6 +45,11 @@ def run(bench: Bench) -> Iterator[Figure]:
     yield Figure("a process of its own, of lower priority", "idle", ours, limit=1.5)
     yield Figure("a thread", "idle", tuple(ratios["thread"]), note="what was not chosen")
     yield Figure("idle p99", "-", tuple(idle_ms), "ms")
+
+
+def transactions(database: Path, seconds: float) -> list[float]:
+    """Seconds of each small transaction, for so many seconds."""
+    return _transactions(database, lambda begun: time.monotonic() - begun > seconds)
 
 
 def _transactions(database: Path, over: Callable[[float], bool]) -> list[float]:
