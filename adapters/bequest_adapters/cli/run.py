@@ -36,6 +36,7 @@ from .output import seconds, size
 
 ENDING: Final = ("superseded", "refused")
 STOP_SECONDS: Final = 10.0
+SIGNAL_SECONDS: Final = 0.5
 
 
 @click.command("run")
@@ -163,7 +164,10 @@ class _Ended:
         self._ended.set()
 
     def wait(self) -> None:
-        self._ended.wait()
+        # A signal that comes in the moment before a wait begins does not end it (Python's handlers
+        # run between two steps of this thread), so none is for ever.
+        while not self._ended.wait(SIGNAL_SECONDS):
+            pass
 
     def hear(self, name: str, facts: dict[str, Any]) -> None:
         """The engine's events, from any of its threads."""
