@@ -51,6 +51,17 @@ _OF_SCHEMAS: Final = {
     "pg_ts_dict": "dictnamespace",
 }
 
+_COMMENTED_IN_SCHEMAS: Final = {
+    "pg_proc": "pronamespace",
+    "pg_type": "typnamespace",
+    "pg_constraint": "connamespace",
+}
+_COMMENTED_IN_RELATIONS: Final = {
+    "pg_trigger": "tgrelid",
+    "pg_rewrite": "ev_class",
+    "pg_policy": "polrelid",
+}
+
 _BY_THEMSELVES: Final = (
     "pg_enum",
     "pg_extension",
@@ -67,6 +78,33 @@ def _sum(number: int, what: str, source: str) -> str:
     return (
         f"SELECT {number}, bit_xor(hash_record_extended(ROW({what}), {number})), count(*)"
         f" FROM {source}"
+    )
+
+
+def _comments(first: int) -> list[str]:
+    """Comments on whatever is in the schemas that count, and on what is in none."""
+    sources = [_about("pg_class", "relations y"), _about("pg_namespace", "schemas y")]
+    for catalog, column in _COMMENTED_IN_SCHEMAS.items():
+        inside = f"pg_catalog.{catalog} y JOIN schemas n ON n.oid = y.{column}"
+        sources.append(_about(catalog, inside))
+    for catalog, column in _COMMENTED_IN_RELATIONS.items():
+        inside = f"pg_catalog.{catalog} y JOIN relations c ON c.oid = y.{column}"
+        sources.append(_about(catalog, inside))
+    told = ("pg_class", "pg_namespace", *_COMMENTED_IN_SCHEMAS, *_COMMENTED_IN_RELATIONS)
+    classes = ", ".join(f"'pg_catalog.{catalog}'::pg_catalog.regclass" for catalog in told)
+    sources.append(
+        f"pg_catalog.pg_description x WHERE x.objoid >= {_FIRST} AND x.classoid NOT IN ({classes})"
+    )
+    return [
+        _sum(first + number, "x.objoid, x.objsubid, x.xmin", source)
+        for number, source in enumerate(sources)
+    ]
+
+
+def _about(catalog: str, inside: str) -> str:
+    return (
+        f"{inside} JOIN pg_catalog.pg_description x ON x.objoid = y.oid"
+        f" AND x.classoid = 'pg_catalog.{catalog}'::pg_catalog.regclass"
     )
 
 
@@ -109,12 +147,7 @@ def _query() -> str:
         " WHERE n.nspname = 'bequest'"
     )
     parts.append(_sum(len(parts), "x.oid, x.xmin", ours))
-    comments = f"pg_catalog.pg_description x WHERE x.objoid >= {_FIRST}"
-    parts.append(_sum(len(parts), "x.objoid, x.objsubid, x.xmin", comments))
-    of_public = (
-        f"pg_catalog.pg_description x JOIN schemas n ON n.oid = x.objoid AND n.oid < {_FIRST}"
-    )
-    parts.append(_sum(len(parts), "x.objoid, x.objsubid, x.xmin", of_public))
+    parts += _comments(len(parts))
     union = " UNION ALL ".join(parts)
     return f"""
 WITH schemas AS MATERIALIZED (
