@@ -10,6 +10,7 @@ from typing import Final
 
 from .compactor import Limits
 from .errors import BequestError, Refused, Superseded
+from .model import Memory
 from .ports import Clock, Listener, Schedule, Source
 from .publisher import Publisher
 from .report import PublishReport
@@ -105,16 +106,20 @@ class Watcher:
 
     def _publish_if_due(self) -> PublishReport | None:
         now = self._clock.time()
-        if self._due is None or now < self._seen:
-            self._due = self._next_due(now)
+        tail_bytes = 0
+        if self._due is None or not self._seen <= now < self._due:
+            # Asked anew when the time has come: a flush or another process may have had this turn.
+            memory = self._source.recall()
+            self._due = self._next_due(now, memory)
+            tail_bytes = memory.tail_bytes
         self._seen = now
         due = now >= self._due
         if self._mode == "schedule" and not due:
             return None
-        memory_tail = due and self._mode == "per-change" and self._source.recall().tail_bytes > 0
+        rewrite = due and self._mode == "per-change" and tail_bytes > 0
         # Once in a schedule's turn the store is asked even when nothing is pending: an object that
         # somebody deleted or put back is then made current again.
-        report = self._publisher.publish(rewrite=memory_tail, check=due)
+        report = self._publisher.publish(rewrite=rewrite, check=due)
         if due:
             self._due = self._schedule.next_after(now)
         if report.action == "create" and report.serial > 1:
@@ -124,12 +129,11 @@ class Watcher:
             self._listener("published", dict(report))
         return report
 
-    def _next_due(self, now: float) -> float:
-        """When the schedule asks for the next publish, at the start or after the clock fell back.
+    def _next_due(self, now: float, memory: Memory) -> float:
+        """When the schedule asks for the next publish, by what the database remembers of the last.
 
         A time in the future, which a clock that was wrong has left behind, counts for nothing.
         """
-        memory = self._source.recall()
         last = memory.last_success
         if last is not None and self._mode == "per-change":
             last = memory.last_rewrite or last

@@ -358,10 +358,10 @@ def gives_up_after_a_failure(patch: pytest.MonkeyPatch) -> None:
 
 
 def believes_a_clock_that_fell_back(patch: pytest.MonkeyPatch) -> None:
-    def trusting(self: Any, now: float) -> float:
+    def trusting(self: Any, now: float, memory: Memory) -> float:
         if self._due is not None:
             return float(self._due)
-        last = self._source.recall().last_success
+        last = memory.last_success
         return now if last is None else float(self._schedule.next_after(last))
 
     patch.setattr(Watcher, "_next_due", trusting)

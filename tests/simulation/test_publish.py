@@ -8,6 +8,7 @@ import pytest
 
 from bequest.compactor import Limits
 from bequest.errors import Denied, Refused, Superseded, Unreachable
+from bequest.model import Memory
 from bequest.publisher import OPEN_INTENTS, Publisher
 from bequest.watcher import Watcher
 from tests.simulation.small_world import (
@@ -201,6 +202,26 @@ def test_the_first_enable_backs_up_at_once_and_then_on_schedule() -> None:
     assert events.count("published") == 2
     assert bucket.body is not None
     assert state_of(bucket.body) == {1: "b"}
+
+
+def test_a_first_backup_that_somebody_else_made_meanwhile_is_not_made_again() -> None:
+    database, bucket = Database(), Bucket()
+    database.write({1: "a"}, 1.0)
+    watch, events, _ = watcher(database, bucket, "per-change")
+    flushing, _ = quiet(database, bucket)
+    recall = watch._source.recall
+
+    def recalled_before_the_flushes() -> Memory:
+        memory = recall()
+        watch._source.recall = recall  # type: ignore[method-assign]
+        flushing.publish()
+        database.write({1: "b"}, 2.0)
+        assert flushing.publish().action == "append"
+        return memory
+
+    watch._source.recall = recalled_before_the_flushes  # type: ignore[method-assign]
+    watch.tick()
+    assert events == ["leading"]
 
 
 def test_a_backup_missed_while_down_is_made_at_the_next_start() -> None:
