@@ -3,8 +3,8 @@
 Appending costs the change; a long tail costs whoever restores. A rewrite follows when the tail
 would outweigh ``tail_share`` of the base (never below ``tail_free_bytes``), when there are more
 mutations than ``tail_mutations`` at once (reading each key again would cost more than reading the
-tables), or when the tail would be too large to be folded in memory. Embedded, a rewrite of a
-database of ``rewrite_apart_bytes`` or more runs in a process of its own.
+tables), or when the tail would be too large to be folded in memory. A rewrite that `Backup` makes
+of a database of ``rewrite_apart_bytes`` or more runs in a process of its own.
 """
 
 from __future__ import annotations

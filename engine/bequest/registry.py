@@ -101,7 +101,7 @@ def alembic_migrations(config: Any) -> Migrations:
 
 def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> Any:
     """What rewrites in a process of its own; ``None`` for a store that has no address."""
-    if not isinstance(store, str) or not hasattr(database, "url"):
+    if not isinstance(store, str):
         return None
     url = database_url(database).render_as_string(hide_password=False)
     module = importlib.import_module("bequest_adapters.rewriting")

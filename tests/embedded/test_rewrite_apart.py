@@ -61,6 +61,14 @@ def test_a_rewrite_runs_in_a_process_of_its_own(
     assert bequest.verify(store, engine).ok
 
 
+def test_a_controller_that_gives_its_address_is_spared_too(
+    engine: Engine, store: str, started: list[Any]
+) -> None:
+    with bequest.Backup(str(engine.url), store, limits=APART) as backup:
+        assert backup.backup_now(rewrite=True).rows == 2
+    assert started
+
+
 def test_addresses_are_not_in_its_argument_list(
     engine: Engine, store: str, started: list[Any]
 ) -> None:
