@@ -1,8 +1,8 @@
 """Rows on their way into a frame, packed column by column as they come.
 
 A few hundred rows are packed while their values are still in the processor's cache, and are then
-forgotten; what waits for the frame to be full is packed bytes. Gathering a whole frame's rows first
-took a fifth more CPU time and five times the memory.
+forgotten; what waits for the frame to be full is packed bytes. To gather the rows of a whole frame
+first took a quarter of the packing's time more, and 25 MiB.
 """
 
 from __future__ import annotations
