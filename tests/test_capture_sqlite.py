@@ -487,7 +487,7 @@ def test_blocks_are_bounded_in_rows_and_bytes(controller: Make) -> None:
             table.name: [len(block) for block in cut.scan(table)] for table in cut.catalog().tables
         }
     assert max(sizes["big"]) <= 5
-    assert sizes["many"] == [32768, 32768, 4464]
+    assert (max(sizes["many"]), sum(sizes["many"])) == (256, 70000)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate"])

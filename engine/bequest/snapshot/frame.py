@@ -112,7 +112,11 @@ def encode(
 
 def packed(content: Any) -> bytes:
     """A payload before compression. Raises `ValueError` when it is over `FRAME_LIMIT_BYTES`."""
-    payload = pack(content)
+    return sized(pack(content))
+
+
+def sized(payload: bytes) -> bytes:
+    """``payload`` itself. Raises `ValueError` when a reader would refuse it as too large."""
     if len(payload) > FRAME_LIMIT_BYTES:
         raise ValueError(f"a frame of {len(payload)} bytes is over {FRAME_LIMIT_BYTES}")
     if len(payload) > BULKY_BYTES:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from itertools import chain
 from typing import Any, BinaryIO, Final
 
 from ..collector import seldom_collecting
@@ -13,7 +12,9 @@ from ..errors import BequestError
 from ..model import Attributes, Catalog, Mark, Mutation, Operation, Row, Table
 from ..ports import Cut
 from .catalog import to_plain
+from .columns import PackedRows
 from .frame import (
+    BULKY_BYTES,
     HEADER,
     NO_DIGEST,
     PREAMBLE_BYTES,
@@ -24,12 +25,20 @@ from .frame import (
     enclose,
     packed,
     preamble,
+    sized,
     squeeze,
 )
 
+FRAME_ROWS: Final = 32768
+"""Four times as many as where compression was measured first, for 6% less."""
+FRAME_BYTES: Final = 4 * 1024 * 1024
+"""Of packed rows, before compression."""
 TAIL_CHUNK_MUTATIONS: Final = 4096
+PIECE_ROWS: Final = 1024
+"""Rows that are packed at once. Of many more the values would have left the processor's cache."""
 ASIDE_FROM_BYTES: Final = 64 * 1024
-"""A larger payload is compressed in another thread; a smaller one sooner than it is handed over."""
+"""A larger payload is compressed in another thread; a smaller one sooner than it is handed over.
+One over `BULKY_BYTES` is not: several of them would take too much memory."""
 ASIDE_FRAMES: Final = 2
 """Payloads that may wait for that thread: what bounds the memory."""
 
@@ -53,51 +62,92 @@ class FrameWriter:
         sink: Callable[[bytes], object],
         pool: Executor | None = None,
     ) -> None:
-        """With a ``pool`` of one thread, what is large is compressed while more is read."""
+        """With a ``pool`` of one thread, that compresses and writes what is large."""
         self.chain = chain
         self.bytes_written = 0
         self._serial = serial
         self._sink = sink
         self._pool = pool
-        self._waiting: deque[tuple[str, Future[tuple[str, bytes]]]] = deque()
+        self._waiting: deque[Future[None]] = deque()
+        self._gathered: _Gathered | None = None
 
     def frame(self, kind: str, content: Any, seal: Mapping[str, Any] | None = None) -> None:
         """Add one frame. Raises `ValueError` when it would be too large to be read again."""
-        payload = packed(content)
-        if self._pool is not None and seal is None and len(payload) >= ASIDE_FROM_BYTES:
-            self._waiting.append((kind, self._pool.submit(squeeze, payload)))
-            self._write_waiting(ASIDE_FRAMES)
+        self._write_gathered()
+        self._add(kind, packed(content), seal)
+
+    def rows(self, table: Table, rows: Sequence[Row], *, reset: bool = False) -> None:
+        """Add rows of a table, column by column, in as few frames as hold them well.
+
+        They are gathered over several calls, and written before anything else is.
+        """
+        if reset or self._gathered is None or self._gathered.table is not table:
+            self._write_gathered()
+            self._gathered = _Gathered(table, reset)
+        for start in range(0, len(rows), PIECE_ROWS):
+            self._gather(table, rows[start : start + PIECE_ROWS])
+
+    def _gather(self, table: Table, rows: Sequence[Row]) -> None:
+        more = PackedRows(table, rows)
+        if more.size_bytes > BULKY_BYTES and len(rows) > 1:
+            half = len(rows) // 2
+            self._gather(table, rows[:half])
+            self._gather(table, rows[half:])
             return
-        self._write_waiting(0)
-        self._write(kind, squeeze(payload), seal)
+        if self._gathered is None or self._gathered.has_no_room(more):
+            self._write_gathered()
+            self._gathered = _Gathered(table, reset=False)
+        self._gathered.rows.take_in(more)
 
-    def _write_waiting(self, left: int) -> None:
+    def _write_gathered(self) -> None:
+        payload = self._packed_gathered()
+        if payload is not None:
+            self._add(ROWS, payload, None)
+
+    def _packed_gathered(self) -> bytes | None:
+        gathered, self._gathered = self._gathered, None
+        if gathered is None or not (gathered.rows.count or gathered.reset):
+            return None
+        try:
+            return sized(gathered.rows.content(gathered.table, reset=gathered.reset))
+        except ValueError as error:
+            raise BequestError(
+                f"A row of table {gathered.table.name!r} is too large for a snapshot ({error}). "
+                "The backup was not made. Exclude the table, or shrink the row."
+            ) from error
+
+    def _add(self, kind: str, payload: bytes, seal: Mapping[str, Any] | None) -> None:
+        aside = seal is None and ASIDE_FROM_BYTES <= len(payload) <= BULKY_BYTES
+        if self._pool is not None and aside:
+            self._waiting.append(self._pool.submit(self._write, kind, payload, None))
+            self._wait(ASIDE_FRAMES)
+            return
+        self._wait(0)
+        self._write(kind, payload, seal)
+
+    def _wait(self, left: int) -> None:
         while len(self._waiting) > left:
-            kind, squeezed = self._waiting.popleft()
-            self._write(kind, squeezed.result(), None)
+            self._waiting.popleft().result()
 
-    def _write(self, kind: str, squeezed: tuple[str, bytes], seal: Any) -> None:
-        data, self.chain = enclose(kind, self._serial, self.chain, seal, *squeezed)
+    def _write(self, kind: str, payload: bytes, seal: Mapping[str, Any] | None) -> None:
+        # In one thread at a time: what is given to the pool is waited for before anything else.
+        data, self.chain = enclose(kind, self._serial, self.chain, seal, *squeeze(payload))
         self._sink(data)
         self.bytes_written += len(data)
 
-    def rows(self, table: Table, rows: Sequence[Row], *, reset: bool = False) -> None:
-        """Add rows of a table, column by column, in as many frames as they need."""
-        width = len(table.columns)
-        # zip(*rows) would make an iterator for every row, each of them work for the collector.
-        values = list(chain.from_iterable(rows))
-        columns = [values[index::width] for index in range(width)]
-        try:
-            self.frame(ROWS, [table.id, columns, reset])
-        except ValueError as error:
-            if len(rows) <= 1:
-                raise BequestError(
-                    f"A row of table {table.name!r} is too large for a snapshot ({error}). "
-                    "The backup was not made. Exclude the table, or shrink the row."
-                ) from error
-            half = len(rows) // 2
-            self.rows(table, rows[:half], reset=reset)
-            self.rows(table, rows[half:])
+
+class _Gathered:
+    """Rows of one table that wait for their frame to be full."""
+
+    def __init__(self, table: Table, reset: bool) -> None:
+        self.table, self.reset, self.rows = table, reset, PackedRows(table)
+
+    def has_no_room(self, more: PackedRows) -> bool:
+        """Whether a frame of these rows and ``more`` would be too large. An empty one never is."""
+        return self.rows.count > 0 and (
+            self.rows.count + more.count > FRAME_ROWS
+            or self.rows.size_bytes + more.size_bytes > FRAME_BYTES
+        )
 
 
 def write_base(

@@ -13,14 +13,19 @@ from collections.abc import Generator, Iterator, Sequence
 from bequest.model import Key, Row, Table, Value
 
 from .catalog import TableShape
+from .connection import primary_code
 from .text import identifier
 
-BLOCK_ROWS = 32768
-"""One frame's rows: four times as many as where compression was measured first, for 6% less."""
-CHECK_ROWS = 4096
-"""Rows at a time where they are only looked at: what stays in a processor's cache."""
-BLOCK_BYTES = 4 * 1024 * 1024
-FETCH_ROWS = 512
+BLOCK_ROWS = 256
+"""Rows at a time: what stays in a processor's cache until it is packed."""
+CHECK_ROWS = 512
+"""Rows at a time where they are only added up."""
+FEW_ROWS = 16
+"""Rows at a time from where a value is too large for more of them."""
+FETCH_BYTES = 16 * 1024 * 1024
+"""Rows that are fetched at once have no more; a longer value is fetched with fewer, or alone."""
+BLOCK_BYTES = 1024 * 1024
+"""Where values are long a block ends here."""
 LOOKUP_KEYS = 1000
 """Keys in one statement: enough to make its preparation cheap per key."""
 
@@ -50,39 +55,60 @@ def rows(connection: sqlite3.Connection, sql: str, parameters: Sequence[Value]) 
 def blocks(
     connection: sqlite3.Connection, sql: str, most: int = BLOCK_ROWS
 ) -> Generator[Sequence[Row]]:
-    """The rows of a query in blocks of at most ``most`` rows and about `BLOCK_BYTES`.
+    """The rows of a query in blocks of at most ``most`` rows and of bounded size.
 
     The order must be stable inside the caller's transaction.
     """
-    given = 0
-    try:
-        for block in _blocks(connection.execute(sql), most):
-            yield block
-            given += len(block)
-    except sqlite3.OperationalError as error:
-        if "decode" not in str(error) or connection.text_factory is tolerant:
-            raise
-    else:
-        return
-    connection.text_factory = tolerant
-    rest = f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}"
-    yield from _blocks(connection.execute(rest), most)
+    given, rest, step = 0, sql, most
+    while True:
+        try:
+            for block in _blocks(connection, rest, most, step):
+                yield block
+                given += len(block)
+            return
+        except sqlite3.DataError as error:
+            if primary_code(error) != sqlite3.SQLITE_TOOBIG or step == 1:
+                raise
+            step = FEW_ROWS if step > FEW_ROWS else 1
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error) or connection.text_factory is tolerant:
+                raise
+            connection.text_factory = tolerant
+        rest = f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}"
 
 
-def _blocks(cursor: sqlite3.Cursor, most: int) -> Generator[Sequence[Row]]:
+def _blocks(
+    connection: sqlite3.Connection, sql: str, most: int, step: int
+) -> Generator[Sequence[Row]]:
+    """Blocks that are fetched ``step`` rows at a time; alone, a row may have any size."""
+    cursor = connection.execute(sql)
+    limit_bytes = FETCH_BYTES // (step * len(cursor.description)) if step > 1 else -1
     block: list[Row] = []
-    size_bytes, fetch = 0, 1
-    while found := cursor.fetchmany(min(fetch, most - len(block))):
-        # Marshalled only to be measured: adding up lengths in Python took a third of a snapshot.
-        fetched = len(marshal.dumps(found))
+    size_bytes = 0
+    while found := _fetched(connection, cursor, min(step, most - len(block)), limit_bytes):
         block += found
-        size_bytes += fetched
-        if size_bytes >= BLOCK_BYTES or len(block) == most:
+        if step < most:
+            # Marshalled only to be measured: adding up lengths in Python is dearer.
+            size_bytes += len(marshal.dumps(found))
+        if len(block) == most or size_bytes >= BLOCK_BYTES:
             yield block
             block, size_bytes = [], 0
-        fetch = max(1, min(FETCH_ROWS, BLOCK_BYTES * len(found) // (4 * fetched)))
     if block:
         yield block
+
+
+def _fetched(
+    connection: sqlite3.Connection, cursor: sqlite3.Cursor, rows: int, limit_bytes: int
+) -> list[Row]:
+    """The next rows; SQLite itself refuses a value over ``limit_bytes`` (negative: takes any).
+
+    The limit holds only meanwhile: the caller may have other questions between two blocks.
+    """
+    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit_bytes)
+    try:
+        return cursor.fetchmany(rows)
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
 
 
 def scan_sql(table: Table) -> str:
