@@ -21,6 +21,7 @@ from .frame import (
     SCHEMA,
     SEAL,
     TAIL,
+    Lock,
     enclose,
     packed,
     preamble,
@@ -52,8 +53,10 @@ class FrameWriter:
         chain: bytes,
         sink: Callable[[bytes], object],
         pool: Executor | None = None,
+        lock: Lock | None = None,
     ) -> None:
         """With a ``pool`` of one thread, what is large is compressed while more is read."""
+        self._lock = lock
         self.chain = chain
         self.bytes_written = 0
         self._serial = serial
@@ -77,7 +80,7 @@ class FrameWriter:
             self._write(kind, squeezed.result(), None)
 
     def _write(self, kind: str, squeezed: tuple[str, bytes], seal: Any) -> None:
-        data, self.chain = enclose(kind, self._serial, self.chain, seal, *squeezed)
+        data, self.chain = enclose(kind, self._serial, self.chain, seal, *squeezed, self._lock)
         self._sink(data)
         self.bytes_written += len(data)
 
@@ -109,11 +112,12 @@ def write_base(
     at: float,
     body: BinaryIO,
     progress: Callable[[int], None] = lambda rows: None,
+    lock: Lock | None = None,
 ) -> tuple[bytes, int, int]:
     """Write a whole object of one base to ``body``; returns its chain, its bytes and its rows."""
     body.write(bytes(PREAMBLE_BYTES))
     with seldom_collecting(), ThreadPoolExecutor(1, "bequest-compress") as pool:
-        writer = FrameWriter(mark.serial, NO_DIGEST, body.write, pool)
+        writer = FrameWriter(mark.serial, NO_DIGEST, body.write, pool, lock)
         writer.frame(HEADER, dict(header))
         writer.frame(SCHEMA, to_plain(catalog, attributes))
         counts = {table.id: 0 for table in catalog.tables}
@@ -138,6 +142,7 @@ def write_tail(
     at: float,
     chain: bytes,
     room_bytes: int,
+    lock: Lock | None = None,
 ) -> tuple[bytes, bytes]:
     """The frames of one append; returns them and the new chain.
 
@@ -151,7 +156,7 @@ def write_tail(
         if writer.bytes_written + len(data) > room_bytes:
             raise TailTooLarge
 
-    writer = FrameWriter(mark.serial, chain, sink)
+    writer = FrameWriter(mark.serial, chain, sink, lock=lock)
     for table, blocks in whole:
         writer.rows(table, [], reset=True)
         for block in blocks:
