@@ -73,7 +73,8 @@ class Follower:
             self._listener("altered", {"error": _altered(self._following.name, why)})
         if standing is not None and mark is not None:
             self._judge(standing, mark)
-        if standing is not None and not why and (mark == standing.mark or mark == self._older):
+        known = standing is not None and mark is not None and mark in (standing.mark, self._older)
+        if standing is not None and known and not why:
             return self._report("unchanged", standing, 0, started)
         publishes = 0
         action = "applied"
