@@ -8,7 +8,7 @@ the store allows: else a controller that lost its settings would put plain text 
 from __future__ import annotations
 
 import os
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from .errors import KeyMissing, Refused, UsageError
 from .ports import Cipher, Keyed, Store
@@ -44,7 +44,8 @@ def keyed(store: str | os.PathLike[str], *, key_file: str | os.PathLike[str]) ->
 
 def cipher_of(store: Store) -> Cipher | None:
     """The keys with which ``store`` was opened."""
-    return store.cipher if isinstance(store, Keyed) else None
+    # Not by isinstance: that overlooks what a wrapper passes on, from Python 3.12 on.
+    return cast("Cipher | None", getattr(store, "cipher", None))
 
 
 def give(store: Store, cipher: Cipher | None) -> Store:
@@ -52,7 +53,7 @@ def give(store: Store, cipher: Cipher | None) -> Store:
     if cipher is None:
         return store
     try:
-        cast(Any, store).cipher = cipher
+        cast(Keyed, store).cipher = cipher
     except AttributeError as error:
         raise UsageError(
             f"The store of the type {type(store).__name__} cannot be given a key, so nothing would "

@@ -138,14 +138,11 @@ class Cipher(Protocol):
         ...
 
 
-@runtime_checkable
 class Keyed(Protocol):
     """What a store has whose object is to be encrypted. Optional; see `bequest.encryption`."""
 
-    @property
-    def cipher(self) -> Cipher | None:
-        """The keys with which it was opened."""
-        ...
+    cipher: Cipher | None
+    """The keys with which it was opened."""
 
 
 class Cut(Protocol):

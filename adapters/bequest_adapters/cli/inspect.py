@@ -36,7 +36,9 @@ def command(store: str, version: str | None, as_json: bool) -> None:
 
 
 def _print(report: dict[str, Any]) -> None:
-    tail = f"{size(report['tail_bytes'])}, {number(report['tail_mutations'], 'mutation')} in "
+    tail = f"{size(report['tail_bytes'])}, "
+    if not report["locked"]:
+        tail += f"{number(report['tail_mutations'], 'mutation')} in "
     print_facts(
         {
             "object": report["store"],
