@@ -24,5 +24,5 @@ def test_a_goal_without_a_reason_is_not_passed_over() -> None:
 
 
 def test_what_is_not_built_counts_as_missed() -> None:
-    figure = Figure("encryption on", "off", (), limit=1.1)
+    figure = Figure("flight", "walking", (), limit=1.1)
     assert (figure.shown, figure.verdict) == ("not built", "MISSED")

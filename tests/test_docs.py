@@ -13,6 +13,7 @@ import pytest
 from click import Context
 
 import bequest
+from bequest import registry
 from bequest_adapters import config
 from bequest_adapters.cli.entry import VERBS, group
 
@@ -93,7 +94,7 @@ def test_the_reference_states_every_setting_and_its_default() -> None:
 
 
 def test_the_reference_states_every_variable() -> None:
-    variables = {"BEQUEST_DEBUG", "BEQUEST_CONFIG"}
+    variables = {"BEQUEST_DEBUG", "BEQUEST_CONFIG", *registry.KEY_VARIABLES}
     for verb in VERBS:
         command = group.get_command(Context(group), verb)
         assert command is not None

@@ -71,21 +71,22 @@ class Account:
         return f"{scheme}://{bucket}/{quote(self.file_name, safe='/')}{query}"
 
 
-def open_account(account: Account, keys: Keys | None = None) -> Store:
+def open_account(account: Account, keys: Keys | None = None, *, key_file: str = "") -> Store:
     """The store of an account; without ``keys`` the provider's own chain finds credentials.
 
-    Raises `UsageError`.
+    ``key_file`` holds the keys with which the object is encrypted. Raises `UsageError`.
     """
-    return open_url(account.url, keys)
+    return open_url(account.url, keys, key_file=key_file)
 
 
-def open_url(url: str, keys: Keys | None) -> Store:
+def open_url(url: str, keys: Keys | None, *, key_file: str = "") -> Store:
     """The store at an address, opened with ``keys``. Raises `UsageError`."""
+    cipher = registry.keys(key_file) if key_file else None
     scheme = url.partition("://")[0].lower()
     if keys is None or scheme not in _WITH_KEYS:
-        return registry.open_store(url)
+        return registry.open_store(url, cipher)
     module = importlib.import_module(f"bequest_adapters.stores.{_WITH_KEYS[scheme]}")
-    return retrying(module.open_store(url, keys))
+    return registry.open_store(retrying(module.open_store(url, keys)), cipher)
 
 
 def read_keys(path: str) -> Keys:

@@ -38,6 +38,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "account": TEXT,
     "bucket": TEXT,
     "file_name": TEXT,
+    "key_file": TEXT,
     "mode": TEXT,
     "schedule": TEXT,
     "timezone": TEXT,
@@ -65,7 +66,7 @@ ONCE: Final = frozenset(
 
 ACCOUNT_TEXTS: Final = frozenset(
     {
-        *("cloud_type", "account", "bucket", "file_name", "keys_file"),
+        *("cloud_type", "account", "bucket", "file_name", "keys_file", "key_file"),
         *("endpoint", "region", "profile", "addressing", "ca_bundle", "proxy"),
         *("storage_class", "sse", "sse_kms_key_id"),
     }

@@ -3,8 +3,8 @@
 A thread that reads a million rows shares the interpreter lock with the controller: its p99 latency
 grew from 0.35 to 4.6 ms when measured, and to 0.57 ms beside a process of lower priority. All state
 of a publish is in the database, so a process that does the next one needs nothing but the two
-addresses; they go through its standard input, for they may hold credentials. Killing it is harmless
-at any moment.
+addresses and the keys; they go through its standard input, where nobody else sees them. Killing it
+is harmless at any moment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from typing import Any, Final, cast
 from bequest import errors
 from bequest.compactor import Limits
 from bequest.errors import BequestError, Unreachable
+from bequest.ports import Cipher
 from bequest.report import PublishReport
+
+from .cipher import KeyRing, parsed
 
 _BOOT: Final = (
     "import json, sys; request = json.loads(sys.stdin.read()); sys.path[:] = request['path']; "
@@ -31,13 +34,21 @@ NICE: Final = 10
 class RewriteApart:
     """Publishes a rewrite of ``database`` to ``store`` in a process of its own."""
 
-    def __init__(self, database: str, store: str, mode: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        database: str,
+        store: str,
+        mode: str,
+        limits: Limits,
+        cipher: Cipher | None = None,
+    ) -> None:
         self._request = {
             "database": database,
             "store": store,
             "mode": mode,
             "limits": {name: getattr(limits, name) for name in Limits.__dataclass_fields__},
         }
+        self._cipher = cipher
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
@@ -48,7 +59,10 @@ class RewriteApart:
         """
         if getattr(sys, "frozen", False) or not sys.executable:
             return None
-        request = {**self._request, "overwrite": overwrite, "path": sys.path}
+        if self._cipher is not None and not isinstance(self._cipher, KeyRing):
+            return None  # somebody else's, which cannot be told to another process
+        lines = [] if self._cipher is None else self._cipher.lines()
+        request = {**self._request, "overwrite": overwrite, "path": sys.path, "keys": lines}
         try:
             with self._lock:
                 process = self._process = subprocess.Popen(
@@ -101,7 +115,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     from bequest.publisher import Publisher
 
     os.nice(NICE)
-    store = registry.open_store(request["store"])
+    # The very keys of who asks: the file may hold others by now.
+    cipher = parsed("\n".join(request["keys"]), "The request") if request["keys"] else None
+    store = registry.open_store(request["store"], cipher)
     source = registry.open_source(request["database"])
     publisher = Publisher(
         source,

@@ -14,12 +14,14 @@ __version__ = "0.1.0"
 
 from .backup import Backup
 from .compactor import Limits
+from .encryption import keyed
 from .errors import (
     AccessError,
     BequestError,
     Conflict,
     Denied,
     Different,
+    KeyMissing,
     Refused,
     SnapshotDamaged,
     SnapshotError,
@@ -61,6 +63,7 @@ __all__ = [
     "FollowReport",
     "HistoryEntry",
     "InspectReport",
+    "KeyMissing",
     "Limits",
     "LogEntry",
     "PreflightReport",
@@ -87,6 +90,7 @@ __all__ = [
     "history",
     "inspect",
     "install",
+    "keyed",
     "log",
     "migration",
     "preflight",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from .encryption import lock_of
 from .errors import Conflict, Unreachable
 from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
 from .ports import Clock, Cut, Source, Store
@@ -40,7 +41,9 @@ class Adoption:
         before = self._before
         self._mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
         parts: list[bytes] = []
-        writer = FrameWriter(self._mark.serial, snapshot.chain, parts.append)
+        # Under the object's own key: where that is not the current one, the next publish rewrites.
+        lock = lock_of(store, snapshot.key_id)
+        writer = FrameWriter(self._mark.serial, snapshot.chain, parts.append, lock=lock)
         told: dict[str, object] = {"adopted": True}
         if snapshot.later:
             _go_back(writer, snapshot, clock.time())
@@ -76,8 +79,10 @@ class Adoption:
                     attributes=snapshot.attributes,
                     rewrite=False,
                     epoch=mark.epoch,
+                    key_id=snapshot.key_id,
                 ),
             ),
+            key_id=snapshot.key_id,
         )
 
     def send(self) -> Memory:
@@ -101,6 +106,7 @@ class Adoption:
             attributes=snapshot.attributes,
             state="ok",
             last_success=snapshot.at,
+            key_id=snapshot.key_id,
         )
 
     def _tail_bytes(self) -> int:

@@ -79,7 +79,7 @@ _RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(
         ("schedule", "timezone", "drill_schedule", "version", "into"), (_text, "a text")
     ),
-    **dict.fromkeys(("files_to", "keep"), (_path, "a path")),
+    **dict.fromkeys(("files_to", "keep", "key_file"), (_path, "a path")),
     **dict.fromkeys(
         (
             *("overwrite", "rewrite", "force", "dry_run", "if_empty", "if_exists"),

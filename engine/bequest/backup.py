@@ -17,6 +17,7 @@ from .arguments import checked
 from .compactor import Limits
 from .drill import check_drillable, drill, note, noted
 from .drilling import Drills
+from .encryption import cipher_of, told
 from .errors import AccessError, BequestError, Refused, UsageError
 from .fence import judge
 from .model import Memory, Selection
@@ -80,7 +81,9 @@ class Backup:
         self._schedule = registry.cron(schedule, timezone)
         self._store = registry.open_store(store)
         self._source: Source = registry.open_source(database)
-        self._apart = registry.rewriting(database, store, mode, self._limits)
+        self._apart = registry.rewriting(
+            database, store, mode, self._limits, cipher_of(self._store)
+        )
         self._publisher = Publisher(
             self._source,
             self._store,
@@ -249,7 +252,7 @@ class Backup:
 
     def _drill(self) -> DrillReport:
         # A store of its own: this runs beside a publish.
-        with closing(registry.open_store(self._address)) as store:
+        with closing(registry.open_store(self._address, cipher_of(self._store))) as store:
             report = drill(store, self._clock, registry.open_target, into=None, keep=None)
         return replace(report, recorded=note(self._source, report))
 
@@ -371,4 +374,5 @@ def read_status(source: Source, clock: Clock, error: BequestError | None = None)
         last_error=(str(error) if error else memory.last_error) or None,
         store=memory.store,
         last_drill=noted(source),
+        key_id=told(memory.key_id),
     )

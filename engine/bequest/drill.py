@@ -16,10 +16,11 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO, Final, cast
 
+from .encryption import cipher_of
 from .errors import BequestError, UsageError
 from .model import Mark, Stat
 from .plan import Plan
-from .ports import Clock, Notes, Source, Store, Target
+from .ports import Cipher, Clock, Notes, Source, Store, Target
 from .replay import Progress, restore
 from .report import DrillReport, iso
 from .snapshot.fold import Snapshot
@@ -40,6 +41,11 @@ class Fetched:
     def name(self) -> str:
         """`Store.name`."""
         return self._store.name
+
+    @property
+    def cipher(self) -> Cipher | None:
+        """`bequest.ports.Keyed.cipher`."""
+        return cipher_of(self._store)
 
     def head(self) -> Stat | None:
         """`Store.head`."""
@@ -88,7 +94,7 @@ def drill(
                 download_s=round(clock.monotonic() - begun, 3),
                 object_bytes=spool.tell(),
             )
-            snapshot = Snapshot.open(spool)
+            snapshot = Snapshot.open(spool, cipher_of(store))
             with _place(snapshot, into, keep) as url, closing(open_target(url)) as target:
                 done = restore(Fetched(store, spool), target, clock, Plan(), progress=progress)
                 kept = target.name if into is not None or keep is not None else None

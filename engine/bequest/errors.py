@@ -4,7 +4,8 @@
     ├── UsageError          2  wrong usage or configuration
     ├── SnapshotError       3  the object is missing, damaged, or cannot be opened
     │   ├── SnapshotMissing
-    │   └── SnapshotDamaged
+    │   ├── SnapshotDamaged
+    │   └── KeyMissing          it is encrypted, and its key is not here
     ├── AccessError         4  a store or database is unreachable or denies access
     │   ├── Unreachable         may pass: try again
     │   │   └── Throttled       ... after ``retry_after_seconds``
@@ -45,6 +46,19 @@ class SnapshotMissing(SnapshotError):
 
 class SnapshotDamaged(SnapshotError):
     """The object is not whole, not a Bequest snapshot, or of a version unknown here."""
+
+
+class KeyMissing(SnapshotError):
+    """The object is encrypted, and the key that it needs was not given."""
+
+    @classmethod
+    def named(cls, key_id: str) -> KeyMissing:
+        """The error for an object under the key of that id."""
+        return cls(
+            f"The object is encrypted under the key {key_id}, and that key was not given, so what "
+            "it holds cannot be read. Nothing was done, and nothing is wrong with the object. Give "
+            "the key: BEQUEST_KEY_FILE, --key-file, or key_file in bequest.toml."
+        )
 
 
 class AccessError(BequestError):

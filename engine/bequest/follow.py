@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from .adopting import adopt, settle_in
+from .encryption import cipher_of
 from .errors import AccessError, BequestError, Conflict, Refused, SnapshotMissing
 from .model import Catalog, Mark, Memory, Standing, Step, Value
 from .opening import opened
@@ -47,12 +48,14 @@ class Follower:
         self._listener = listener
         self._address = address or store.name
         self._catalog: Catalog | None = None
+        self._key_id = ""
         self._older: Mark | None = None
 
-    @property
-    def catalog(self) -> Catalog | None:
-        """The object's catalog, once it was read."""
-        return self._catalog
+    def catalog(self) -> tuple[Catalog, str]:
+        """The object's catalog, and the id of its key. Raises `SnapshotError`, `AccessError`."""
+        if self._catalog is None:
+            self._catalog, self._key_id = read_catalog(self._store)
+        return self._catalog, self._key_id
 
     def step(self) -> FollowReport:
         """Look once and apply what is new. Raises `SnapshotError`, `AccessError`, `Refused`."""
@@ -70,7 +73,8 @@ class Follower:
             self._listener("altered", {"error": _altered(self._following.name, why)})
         if standing is not None and mark is not None:
             self._judge(standing, mark)
-        if standing is not None and not why and (mark == standing.mark or mark == self._older):
+        known = standing is not None and mark is not None and mark in (standing.mark, self._older)
+        if standing is not None and known and not why:
             return self._report("unchanged", standing, 0, started)
         publishes = 0
         action = "applied"
@@ -108,15 +112,13 @@ class Follower:
 
     def _applied(self, standing: Standing) -> Iterator[Standing]:
         """Apply every publish behind ``standing``; yields where each of them leads."""
-        if self._catalog is None:
-            with self._store.read() as stream:
-                self._catalog = catalog_of(stream)
-        place = Place(standing.end, bytes.fromhex(standing.chain), standing.serial)
+        catalog, key_id = self.catalog()
+        place = Place(standing.end, bytes.fromhex(standing.chain), standing.serial, key_id)
+        cipher, counts = cipher_of(self._store), isinstance(self._following, Counting)
         with self._store.read() as stream:
-            counts = isinstance(self._following, Counting)
-            for step in steps(stream, place, standing.lineage, self._catalog, counts=counts):
+            for step in steps(stream, place, standing.lineage, catalog, cipher, counts=counts):
                 after = _after(standing, step)
-                self._following.apply(self._catalog, step, standing, after)
+                self._following.apply(catalog, step, standing, after)
                 standing = after
                 yield standing
 
@@ -148,7 +150,7 @@ class Follower:
                 address=self._address,
             )
             self._following.reload(snapshot.catalog, snapshot.rows(), standing)
-            self._catalog = snapshot.catalog
+            self._catalog, self._key_id = snapshot.catalog, snapshot.key_id
             return standing
 
     def _report(
@@ -246,6 +248,7 @@ class _Place:
     size_bytes: int
     attributes: dict[str, Value]
     catalog: Catalog
+    key_id: str
     later: tuple[object, ...] = ()
 
 
@@ -274,8 +277,7 @@ def promote(
         memory, catalog = _inherit(store, following, clock, token, listener)
         following.release(memory)
     else:
-        with store.read() as stream:
-            catalog = catalog_of(stream)
+        catalog, _ = read_catalog(store)
     place = _Place(
         Mark(memory.lineage, memory.epoch, memory.serial, memory.token),
         Mark(memory.lineage, memory.epoch, memory.serial, memory.token),
@@ -285,6 +287,7 @@ def promote(
         memory.base_bytes + memory.tail_bytes,
         dict(memory.attributes),
         catalog,
+        memory.key_id,
     )
     settle_in(source(), cast(Snapshot, place), memory, unwritten=True)
     _count(source())
@@ -296,6 +299,12 @@ def promote(
         at=iso(memory.last_success or 0.0),
         duration_s=clock.monotonic() - started,
     )
+
+
+def read_catalog(store: Store) -> tuple[Catalog, str]:
+    """The object's catalog, and the id of its key. Raises `SnapshotError`, `AccessError`."""
+    with store.read() as stream:
+        return catalog_of(stream, cipher_of(store))
 
 
 def _count(source: Source) -> None:
@@ -323,10 +332,7 @@ def _inherit(
                 f"{following.name} ceased to follow while it was promoted. Nothing was adopted. "
                 "Look for another process that promotes it."
             )
-        catalog = follower.catalog
-        if catalog is None:
-            with store.read() as stream:
-                catalog = catalog_of(stream)
+        catalog, key_id = follower.catalog()
         place = _Place(
             standing.mark,
             standing.mark,
@@ -336,6 +342,7 @@ def _inherit(
             standing.end,
             dict(standing.attributes),
             catalog,
+            key_id,
         )
         try:
             return adopt(store, cast(Snapshot, place), clock, token(), 0), catalog

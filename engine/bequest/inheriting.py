@@ -16,6 +16,7 @@ from .backup import selection_of
 from .difference import DatabaseSide, ObjectSide, compare
 from .drill import drill as _drill
 from .drill import note as _note
+from .encryption import keyed
 from .errors import Refused, UsageError
 from .files import (
     after_restore,
@@ -273,15 +274,19 @@ def promote(
     database: Any,
     store: str | Store | None = None,
     *,
+    key_file: str | os.PathLike[str] | None = None,
     on_event: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> PromoteReport:
     """Let a followed database take its lineage over: it publishes from now on (epoch + 1).
 
-    ``store`` is the object that it follows, if its address is another one here. What was published
+    ``store`` is the object that it follows, if its address is another one here; ``key_file`` holds
+    its keys, see `keyed`. What was published
     last is applied first. Raises `Refused`, `SnapshotError`, `AccessError`.
     """
     with closing(registry.open_following(database)) as following:
         address = store or _followed_address(following)
+        if isinstance(address, str) and key_file is not None:
+            address = keyed(address, key_file=key_file)
         with closing(registry.open_store(address)) as opened:
             return _promote(
                 opened,

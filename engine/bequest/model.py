@@ -165,6 +165,7 @@ class Intent:
     attributes: Attributes
     rewrite: bool
     epoch: int = 0
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +175,10 @@ class Memory:
     ``lineage`` is empty until the first publish is intended. ``position`` is the source's own word
     for "the journal up to here is in the object"; empty means that only a rewrite can follow.
     ``version``, ``chain`` (hex digest of the object's last frame), ``base_bytes`` and
-    ``tail_bytes`` describe the object as this controller last published it. ``rows`` is the
-    number of rows at the last publish. ``attributes`` are those last published. ``intents`` are the
-    publishes whose outcome is not known yet, oldest first.
+    ``tail_bytes`` describe the object as this controller last published it; so does ``key_id``, the
+    id of the key that it is under, empty for none. ``rows`` is the number of rows at the last
+    publish. ``attributes`` are those last published. ``intents`` are the publishes whose outcome is
+    not known yet, oldest first.
     """
 
     lineage: str = ""
@@ -197,6 +199,7 @@ class Memory:
     last_success: float | None = None
     last_error: str = ""
     last_rewrite: float | None = None
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

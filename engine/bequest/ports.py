@@ -109,6 +109,42 @@ class Rereading(Protocol):
         ...
 
 
+class Cipher(Protocol):
+    """Keys, each known by its id. The first one given writes; all of them read."""
+
+    @property
+    def current(self) -> str:
+        """The id of the key that writes."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids of all keys, the current one first. An id reveals nothing of its key."""
+        ...
+
+    def holds(self, key_id: str) -> bool:
+        """Whether that key is among them."""
+        ...
+
+    def encrypt(self, key_id: str, data: bytes, bound_to: bytes) -> bytes:
+        """``data`` so that only the key opens it, beside the very same ``bound_to``.
+
+        It is longer by `bequest.snapshot.frame.ENCRYPTION_BYTES`. Safe in any thread.
+        """
+        ...
+
+    def decrypt(self, key_id: str, data: bytes, bound_to: bytes) -> bytes:
+        """The inverse. Raises `SnapshotDamaged` for what was not made under that key as it is."""
+        ...
+
+
+class Keyed(Protocol):
+    """What a store has whose object is to be encrypted. Optional; see `bequest.encryption`."""
+
+    cipher: Cipher | None
+    """The keys with which it was opened."""
+
+
 class Cut(Protocol):
     """A consistent view of the source between two transactions, open until its context ends.
 

@@ -13,7 +13,8 @@ from typing import Final
 
 from .adopting import restless
 from .check import Check, asked, failed, fault, passed, warned
-from .errors import AccessError, BequestError, Refused
+from .encryption import cipher_of
+from .errors import AccessError, BequestError, KeyMissing, Refused
 from .model import Attributes, Catalog, Row, Table
 from .moment import find
 from .opening import opened
@@ -89,7 +90,8 @@ def surveyed(store: Store, target: Target, plan: Plan) -> Generator[Survey]:
         try:
             snapshot = stack.enter_context(opened(store))
         except BequestError as error:
-            checks.append(failed("object", untouched(error)))
+            name = "key" if isinstance(error, KeyMissing) else "object"
+            checks.append(failed(name, untouched(error)))
         yield _look(store, snapshot, target, plan, checks)
 
 
@@ -108,7 +110,7 @@ def _look(
     ready: Ready | None = None
     needed, seconds = 0, 0.0
     if snapshot is not None:
-        checks += _object(snapshot)
+        checks += _object(snapshot, keys_given=cipher_of(store) is not None)
         ready = _prepare(snapshot, target, plan, checks)
         if plan.migrations is not None:
             chosen = snapshot if ready is None else ready.snapshot
@@ -125,19 +127,26 @@ def _look(
     return Survey(tuple(checks), ready, needed, round(seconds, 3))
 
 
-def _object(snapshot: Snapshot) -> list[Check]:
+def _object(snapshot: Snapshot, *, keys_given: bool) -> list[Check]:
     header, last = snapshot.header, snapshot.history[-1]
     size = f"{snapshot.size_bytes:,} bytes"
     found = [
         passed("object", f"whole: {size}, serial {last.mark.serial} of {iso(last.at)}"),
         passed("format", f"version {header.get('format')}, by {header.get('written_by')}"),
-        # The seam for encryption: a later format tells the key's name here.
-        passed("key", "none needed: the object is not encrypted"),
+        _key(snapshot.key_id, keys_given),
     ]
     if snapshot.unfinished_bytes:
         text = f"{snapshot.unfinished_bytes} bytes of an unfinished append are ignored"
         found.append(warned("object", text))
     return found
+
+
+def _key(key_id: str, keys_given: bool) -> Check:
+    if key_id:
+        return passed("key", f"right: {key_id} opens every frame")
+    if keys_given:
+        return warned("key", "a key was given, but the object is not encrypted: is it yours?")
+    return passed("key", "none needed: the object is not encrypted")
 
 
 def _prepare(snapshot: Snapshot, target: Target, plan: Plan, checks: list[Check]) -> Ready | None:

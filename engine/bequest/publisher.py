@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 from . import __version__
 from .compactor import Limits, allowance, collapsed
+from .encryption import check_allowed, lock_of, told, writing_lock
 from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
 from .fence import Verdict, judge
 from .model import (
@@ -165,8 +166,12 @@ class Publisher:
     def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
         for _ in range(ATTEMPTS):
             memory, stat, verdict = self._fence(check)
+            if not self._overwrite:
+                check_allowed(self._store, memory.key_id)
             if verdict is not Verdict.CONTINUE or not memory.position:
                 reason = reason or verdict.value
+            if memory.key_id != self._key_id():
+                reason = reason or "the object is not under the current key"
             try:
                 report = self._attempt(memory, stat, reason, exact)
             except _Stale:
@@ -247,7 +252,10 @@ class Publisher:
                 blocks = [(table, cut.scan(table)) for table in whole]
                 room = allowance(memory.base_bytes, self._limits) - memory.tail_bytes
                 try:
-                    data, chain = write_tail(mutations, changed, blocks, mark, at, chain, room)
+                    lock = lock_of(self._store, memory.key_id)
+                    data, chain = write_tail(
+                        mutations, changed, blocks, mark, at, chain, room, lock
+                    )
                 except TailTooLarge as error:
                     raise _NeedsRewrite("the tail outweighs its share of the base") from error
         if not data:
@@ -263,6 +271,7 @@ class Publisher:
             attributes,
             rewrite=False,
             epoch=mark.epoch,
+            key_id=memory.key_id,
         )
         memory = self._intend(memory, intent)
         after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), memory)
@@ -328,6 +337,7 @@ class Publisher:
             0,
             0.0,
             catalog.not_covered,
+            told(memory.key_id),
         )
 
     def _large(self) -> bool:
@@ -339,7 +349,7 @@ class Publisher:
     def _rewrite(self, memory: Memory, stat: Stat | None) -> PublishReport:
         if not memory.lineage:
             memory = replace(memory, lineage=str(uuid.UUID(hex=self._token())), epoch=1)
-        mark = self._next_mark(memory, stat)
+        mark, lock = self._next_mark(memory, stat), writing_lock(self._store)
         with Spool() as spool:
             body = cast(BinaryIO, spool)
             with self._source.cut(replace(memory, position="")) as cut:
@@ -350,7 +360,7 @@ class Publisher:
                 header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)
                 chain, size, rows = write_base(
-                    cut, header, catalog, attributes, mark, at, body, seen.add
+                    cut, header, catalog, attributes, mark, at, body, seen.add, lock
                 )
                 self._guard(memory, rows, cut, catalog)
             intent = Intent(
@@ -364,6 +374,7 @@ class Publisher:
                 attributes,
                 rewrite=True,
                 epoch=mark.epoch,
+                key_id=self._key_id(),
             )
             memory = self._intend(memory, intent)
 
@@ -387,6 +398,11 @@ class Publisher:
             "written_by": f"bequest {__version__}",
             "revisions": list(revisions),
         }
+
+    def _key_id(self) -> str:
+        """Of the key that a rewrite goes under; empty for none."""
+        lock = writing_lock(self._store)
+        return "" if lock is None else lock.key_id
 
     # -- before and after the store -------------------------------------------------------
 
@@ -437,6 +453,7 @@ class Publisher:
             tail_bytes=intent.tail_bytes,
             rows=intent.rows,
             attributes=intent.attributes,
+            key_id=intent.key_id,
             intents=(),
             mode=self._mode or memory.mode,
             state="ok",
@@ -521,4 +538,5 @@ def _report(action: str, mark: Mark, intent: Intent, catalog: Catalog, sent: int
         sent,
         0.0,
         catalog.not_covered,
+        told(intent.key_id),
     )

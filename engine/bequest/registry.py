@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .compactor import Limits
+from .encryption import cipher_of, give
 from .errors import UsageError
 from .model import Catalog
-from .ports import Clock, Following, Migrations, Pairing, Schedule, Source, Store, Target
+from .ports import Cipher, Clock, Following, Migrations, Pairing, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,6 +31,7 @@ STORES: Final = {
     "abs": "bequest_adapters.stores.azure",
     "gs": "bequest_adapters.stores.gcs",
 }
+KEY_VARIABLES: Final = frozenset({"BEQUEST_KEY", "BEQUEST_KEY_FILE"})
 CROSSING: Final = "bequest_adapters.databases.crossing"
 DATABASES: Final = {
     "sqlite": "bequest_adapters.databases.sqlite",
@@ -37,8 +39,27 @@ DATABASES: Final = {
 }
 
 
-def open_store(store: str | Store) -> Store:
-    """The store at an address. Raises `UsageError`."""
+def open_store(store: str | Store, cipher: Cipher | None = None) -> Store:
+    """The store at an address, with its keys: ``cipher``, else those of the address, else those of
+    the environment. A store that is given open keeps the keys that it has. Raises `UsageError`.
+    """
+    opened = _open_store(store)
+    if cipher is None and cipher_of(opened) is not None:
+        return opened
+    return give(opened, cipher or keys(getattr(store, "key_file", None)))
+
+
+def keys(key_file: str | None = None) -> Cipher | None:
+    """The keys in a file, else those that the environment names; ``None`` when it names none.
+
+    Raises `UsageError` for keys that cannot be used: encryption is never off because of a slip.
+    """
+    if key_file is None and not os.environ.keys() & KEY_VARIABLES:
+        return None
+    return cast("Cipher", importlib.import_module("bequest_adapters.cipher").keys(key_file))
+
+
+def _open_store(store: str | Store) -> Store:
     if isinstance(store, os.PathLike):
         store = str(os.fspath(cast("os.PathLike[str]", store)))
     if not isinstance(store, str):
@@ -99,13 +120,15 @@ def alembic_migrations(config: Any) -> Migrations:
     return cast(Migrations, module.open_migrations(config))
 
 
-def rewriting(database: Any, store: str | Store, mode: str, limits: Limits) -> Any:
+def rewriting(
+    database: Any, store: str | Store, mode: str, limits: Limits, cipher: Cipher | None = None
+) -> Any:
     """What rewrites in a process of its own; ``None`` for a store that has no address."""
     if not isinstance(store, str):
         return None
     url = database_url(database).render_as_string(hide_password=False)
     module = importlib.import_module("bequest_adapters.rewriting")
-    return module.RewriteApart(url, store, mode, limits)
+    return module.RewriteApart(url, store, mode, limits, cipher)
 
 
 def crossing() -> Cross:

@@ -14,6 +14,7 @@ from typing import Final
 
 from .adopting import Adoption, settle_in
 from .collector import seldom_collecting
+from .encryption import told
 from .errors import AccessError, BequestError, Conflict, Different, Refused
 from .model import Memory
 from .plan import Plan
@@ -191,6 +192,7 @@ def _restored(ready: Ready, target: Target, rows: int, *, adopted: bool) -> Rest
         added=ready.part.added,
         left_out=ready.part.left_out,
         converted=tuple(ready.crossing.losses),
+        key_id=told(snapshot.key_id),
     )
 
 
@@ -220,4 +222,5 @@ def _surveyed(survey: Survey) -> PreflightReport:
         added=part.added,
         left_out=part.left_out,
         converted=tuple(survey.ready.crossing.losses),
+        key_id=told(snapshot.key_id),
     )

@@ -28,7 +28,10 @@ class Report:
 
 @dataclass(frozen=True)
 class PublishReport(Report):
-    """One publish. ``action`` is create, append, rewrite or unchanged; sizes in bytes."""
+    """One publish. ``action`` is create, append, rewrite or unchanged; sizes in bytes.
+
+    ``key_id``, here and below, names the key that the object is encrypted under: ``None`` for none.
+    """
 
     action: str
     lineage: str
@@ -40,6 +43,7 @@ class PublishReport(Report):
     bytes_sent: int
     duration_s: float
     not_covered: tuple[tuple[str, str], ...] = ()
+    key_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class RestoreReport(Report):
     left_out: tuple[tuple[str, str], ...] = ()
     converted: tuple[tuple[str, str], ...] = ()
     skipped: str | None = None
+    key_id: str | None = None
 
 
 def nothing_restored(reason: str) -> RestoreReport:
@@ -106,6 +111,7 @@ class PreflightReport(Report):
     left_out: tuple[tuple[str, str], ...] = ()
     converted: tuple[tuple[str, str], ...] = ()
     skipped: str | None = None
+    key_id: str | None = None
     fault: BequestError | None = field(default=None, compare=False)
 
     def keys(self) -> list[str]:
@@ -159,11 +165,17 @@ class VerifyReport(Report):
     pending_mutations: int = 0
     unfinished_bytes: int = 0
     not_covered: tuple[tuple[str, str], ...] = ()
+    key_id: str | None = None
 
 
 @dataclass(frozen=True)
 class InspectReport(Report):
-    """What an object holds. Times are ISO 8601 in UTC, sizes in bytes."""
+    """What an object holds. Times are ISO 8601 in UTC, sizes in bytes.
+
+    ``locked``: its key was not given. Then only what stands outside of the payloads is known, and
+    that the object is whole; ``rows``, ``tables``, ``objects``, ``tail_mutations``, ``files`` and
+    ``not_covered`` are empty.
+    """
 
     store: str
     format: int
@@ -188,6 +200,8 @@ class InspectReport(Report):
     objects: dict[str, int]
     not_covered: tuple[tuple[str, str], ...]
     files: int = 0
+    key_id: str | None = None
+    locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,6 +290,7 @@ class Status(Report):
     store: str
     files: int = 0
     last_drill: dict[str, Any] | None = None
+    key_id: str | None = None
 
 
 @dataclass(frozen=True)

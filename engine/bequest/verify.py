@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
-from .errors import Different
+from .encryption import cipher_of, told
+from .errors import Different, KeyMissing
 from .files import count_files
 from .model import Attributes, Catalog, Key, Memory, Mutation, Operation, Row, Table, TableDigest
-from .opening import opened
+from .opening import fetched, opened
 from .ports import Cut, Pair, Source, Store
 from .report import InspectReport, LogEntry, VerifyReport, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
+from .snapshot.outside import outside
 
 Progress = Callable[[str, int, int | None], None]
 BATCH_MUTATIONS: Final = 1000
@@ -62,12 +64,18 @@ def verify(
             pending_mutations=waiting,
             unfinished_bytes=snapshot.unfinished_bytes,
             not_covered=snapshot.catalog.not_covered,
+            key_id=told(snapshot.key_id),
         )
 
 
 def inspect(store: Store) -> InspectReport:
-    """What the object holds, without a database."""
-    with opened(store) as snapshot:
+    """What the object holds, without a database; without its key what shows from outside."""
+    with fetched(store) as stream:
+        try:
+            snapshot = Snapshot.open(stream, cipher_of(store))
+        except KeyMissing:
+            stream.seek(0)
+            return _from_outside(store, stream)
         header, first, last = snapshot.header, snapshot.publishes[0], snapshot.publishes[-1]
         digests = snapshot.digests()
         return InspectReport(
@@ -94,7 +102,39 @@ def inspect(store: Store) -> InspectReport:
             objects=dict(Counter(item.type for item in snapshot.catalog.objects)),
             not_covered=snapshot.catalog.not_covered,
             files=count_files(snapshot),
+            key_id=told(snapshot.key_id),
         )
+
+
+def _from_outside(store: Store, stream: BinaryIO) -> InspectReport:
+    seen = outside(stream)
+    header, first, last = seen.header, seen.seals[0], seen.seals[-1]
+    return InspectReport(
+        store=store.name,
+        format=header.get("format", 0),
+        lineage=last.mark.lineage,
+        epoch=last.mark.epoch,
+        serial=last.mark.serial,
+        dialect=header.get("dialect", ""),
+        server=header.get("server", ""),
+        written_by=header.get("written_by", ""),
+        revisions=tuple(header.get("revisions", ())),
+        base_serial=first.mark.serial,
+        base_at=iso(first.at),
+        at=iso(last.at),
+        bytes=last.end,
+        base_bytes=first.end,
+        tail_bytes=last.end - first.end,
+        tail_publishes=len(seen.seals) - 1,
+        tail_mutations=0,
+        unfinished_bytes=seen.unfinished_bytes,
+        rows=0,
+        tables={},
+        objects={},
+        not_covered=(),
+        key_id=told(seen.key_id),
+        locked=True,
+    )
 
 
 def log(store: Store) -> Iterator[LogEntry]:

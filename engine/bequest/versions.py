@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import BinaryIO, Final
 
 from . import registry
+from .encryption import cipher_of, give
 from .errors import Refused, SnapshotMissing, UsageError
 from .model import Stat, Version
 from .ports import Historic, Rereading, Store
@@ -22,7 +23,7 @@ def history(store: Store, limit: int = LIMIT) -> Sequence[Version]:
 
 def at(store: Store, version: str) -> Store:
     """One of those states, as a store that can only be read. Raises `UsageError`."""
-    return _historic(store).at(version)
+    return give(_historic(store).at(version), cipher_of(store))
 
 
 def check_present(store: Store, past: Store) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision: what `migrations.upgrade` leads to. Kept here so that nobody has to load
 Alembic to see that there is nothing to do."""
 
@@ -143,6 +143,7 @@ memory = Table(
     Column("last_success", Float(53)),
     Column("last_error", Text, nullable=False),
     Column("last_rewrite", Float(53)),
+    Column("key_id", Text, nullable=False, server_default=""),
 )
 """`bequest.model.Memory`, one row with id 1; ``attributes`` is a msgpack map, ``intents`` a list
 of maps."""

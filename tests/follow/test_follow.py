@@ -327,3 +327,14 @@ def test_a_warm_copy_equals_the_object_though_its_triggers_wait(pair: Pair) -> N
     with closing(sqlite3.connect(pair.warm_path)) as db:
         db.execute("CREATE INDEX mine ON audit (what)")
     assert not bequest.verify(pair.store, pair.warm).ok
+
+
+def test_damage_that_hides_whose_the_object_is_is_told(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.follow()
+    data = bytearray(Path(pair.store).read_bytes())
+    data[len(data) // 2] ^= 1
+    Path(pair.store).write_bytes(bytes(data))
+    with pytest.raises(bequest.SnapshotDamaged):
+        pair.follow()
+    assert pair.equal()

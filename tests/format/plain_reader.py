@@ -1,7 +1,6 @@
 """Reads a Bequest snapshot with msgpack and zstandard alone, as schema/FORMAT.md says."""
 
 import hashlib
-import sys
 
 import msgpack
 import zstandard
@@ -12,7 +11,7 @@ def unpack(data):
     return msgpack.unpackb(data, strict_map_key=False, ext_hook=text)
 
 
-def frames(data):
+def frames(data, decrypt):
     assert data[2:10] == b"BEQUEST\x01"
     assert hashlib.blake2b(data[2:26], digest_size=8).digest() == data[26:34]
     length = int.from_bytes(data[18:26], "big")
@@ -23,18 +22,19 @@ def frames(data):
     for body, digest in stream:
         assert hashlib.blake2b(body, digest_size=32).digest() == digest
         kind, serial, before, seal, codec, key, payload = unpack(body)
-        assert (before, key) == (previous, None)
+        assert before == previous
+        payload = decrypt(body[: -len(payload)], payload) if key else payload
         payload = zstandard.ZstdDecompressor().decompress(payload) if codec == "zstd" else payload
         yield kind, serial, seal, unpack(payload)
         previous = digest
     assert seal is not None, "ends in the middle of a publish"
 
 
-def read(data):
-    """Returns {table name: {key: row}} and the attributes."""
+def read(data, decrypt=None):
+    """Returns {table name: {key: row}} and the attributes; see FORMAT.md for ``decrypt``."""
     tables, state, attributes = {}, {}, {}
     numbers = zip(range(1 << 60))  # of rows that have no key
-    for kind, _, _, content in frames(data):
+    for kind, _, _, content in frames(data, decrypt):
         if kind == "schema":
             tables = {table["id"]: table for table in content["tables"]}
             state = {number: {} for number in tables}
@@ -57,4 +57,4 @@ def read(data):
 
 
 if __name__ == "__main__":
-    print(read(sys.stdin.buffer.read()))
+    print(read(open(0, "rb").read()))  # noqa: SIM115

@@ -275,6 +275,10 @@ def adopts_without_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def rewrites_in_the_clear(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(publishing, "writing_lock", lambda store: None)
+
+
 def forgets_to_inherit(patch: pytest.MonkeyPatch) -> None:
     """The adapter says that it takes its inheritance, and does not."""
     patch.setattr(Loading, "inherit", lambda self, memory: setattr(self, "inherited", Memory()))
@@ -405,6 +409,7 @@ BREAKS: list[Break] = [
     asks_the_store_inside_a_cut,
     adopts_whatever_is_there,
     adopts_without_a_new_epoch,
+    rewrites_in_the_clear,
     forgets_to_inherit,
     inherits_after_the_adoption,
     inherits_without_capture,

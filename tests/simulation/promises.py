@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bequest.errors import SnapshotError
 from bequest.model import Mark
 from bequest.snapshot.fold import Snapshot
+from bequest_adapters.cipher import KeyRing
 
 from .bucket import Sender, Version
 from .database import ITEMS, JOURNAL_LIMIT, Commit, Database, pending
@@ -20,6 +21,10 @@ from .process import Thread
 
 if TYPE_CHECKING:
     from .world import Machine
+
+
+KEYS = KeyRing([bytes(range(32))])
+"""Those of every other seed; the others publish in the clear."""
 
 
 class Broken(AssertionError):
@@ -54,12 +59,18 @@ def promise_2_consistent(sender: Sender, snapshot: Snapshot) -> Commit:
 def promise_3_one_whole_object(body: bytes, mark: Mark) -> Snapshot:
     """At any moment there is one complete, restorable object, and it is what its mark says."""
     try:
-        snapshot = Snapshot.open(io.BytesIO(body))
+        snapshot = Snapshot.open(io.BytesIO(body), KEYS)
     except SnapshotError as error:
         raise Broken("3 atomic", f"the object cannot be restored: {error}") from error
     if snapshot.mark != mark:
         raise Broken("3 atomic", f"the mark says {mark}, the object {snapshot.mark}")
     return snapshot
+
+
+def promise_9_encrypted(snapshot: Snapshot, *, wanted: bool) -> None:
+    """Encryption is never silently off."""
+    if bool(snapshot.key_id) != wanted:
+        raise Broken("9 honest", f"the object is under the key {snapshot.key_id!r}")
 
 
 def promise_4_costs_the_change(how: str, sent: int, before: Commit, commit: Commit) -> None:

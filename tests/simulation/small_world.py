@@ -31,7 +31,9 @@ from bequest.model import (
 )
 from bequest.snapshot.fold import Snapshot
 from bequest.snapshot.frame import PREAMBLE_BYTES, preamble
+from bequest_adapters.cipher import KeyRing
 
+KEYS = KeyRing([bytes(range(32))])
 TABLE = Table(1, "items", (Column("id", "INTEGER"), Column("value")), (0,), "CREATE TABLE items")
 
 
@@ -317,5 +319,5 @@ class SimulatedSource:
 
 def state_of(body: bytes) -> dict[int, str]:
     """The rows that an object restores to."""
-    snapshot = Snapshot.open(io.BytesIO(body))
+    snapshot = Snapshot.open(io.BytesIO(body), KEYS)
     return {row[0]: row[1] for _, rows in snapshot.rows() for row in rows}  # type: ignore[misc]

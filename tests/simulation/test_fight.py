@@ -15,12 +15,14 @@ import pytest
 
 from bequest.check import Check
 from bequest.compactor import Limits
+from bequest.encryption import give
 from bequest.errors import BequestError, Conflict, Refused, Superseded, Unreachable
 from bequest.model import Attributes, Catalog, Row, Table
 from bequest.plan import Adoption, Plan
 from bequest.publisher import Publisher
 from bequest.replay import restore
 from tests.simulation.small_world import (
+    KEYS,
     Bucket,
     Clock,
     Crash,
@@ -110,7 +112,9 @@ class Fight:
         return self.random.randbytes(16).hex()
 
     def store(self) -> SimulatedStore:
-        return SimulatedStore(self.bucket, self.fault)
+        store = SimulatedStore(self.bucket, self.fault)
+        give(store, KEYS if self.seed % 2 else None)
+        return store
 
     def fault(self, request: str) -> str:
         if not self.nested and self.random.random() < 0.2:

@@ -21,6 +21,7 @@ from greenlet import getcurrent
 from bequest import replay
 from bequest.backup import read_status
 from bequest.compactor import Limits
+from bequest.encryption import give
 from bequest.errors import AccessError, BequestError
 from bequest.model import Mark
 from bequest.plan import Adoption, Plan
@@ -246,8 +247,10 @@ class World:
                 head = self.bucket.present.commit
             return Sender(machine, machine.family, head, overwrite, adopting)
 
-        store = SimulatedStore(self.bucket, sender, self.chance)
-        return retrying(store, sleep=self.clock.sleep, attempts=3) if self.patient else store
+        store: Store = SimulatedStore(self.bucket, sender, self.chance)
+        if self.patient:
+            store = retrying(store, sleep=self.clock.sleep, attempts=3)
+        return give(store, promises.KEYS if self.seed % 2 else None)
 
     def _publisher(self, machine: Machine, *, overwrite: bool = False) -> Publisher:
         publisher = Publisher(
@@ -316,6 +319,7 @@ class World:
     def _landed(self, sender: Sender, how: str, body: bytes, mark: Mark, sent: int) -> Commit:
         before = self.bucket.present
         snapshot = promises.promise_3_one_whole_object(body, mark)
+        promises.promise_9_encrypted(snapshot, wanted=bool(self.seed % 2))
         commit = promises.promise_2_consistent(sender, snapshot)
         if before is not None and not sender.adopting:
             promises.promise_4_costs_the_change(how, sent, before.commit, commit)

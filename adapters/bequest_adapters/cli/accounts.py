@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from bequest import registry
+from bequest.encryption import keyed
 from bequest.errors import UsageError
 from bequest.ports import Store
 from bequest_adapters import accounts, config
@@ -68,7 +70,7 @@ def store_of(context: click.Context, settings: config.Settings) -> str | Store |
     if not parts:
         return None
     facts = _facts(settings, {name: config.expand(value) for name, value in parts.items()})
-    keys_file = facts.pop("keys_file", "")
+    keys_file, key_file = facts.pop("keys_file", ""), facts.pop("key_file", "")
     account = accounts.Account(
         facts.pop("cloud_type", ""),
         facts.pop("bucket", ""),
@@ -77,17 +79,44 @@ def store_of(context: click.Context, settings: config.Settings) -> str | Store |
         facts,
     )
     config.check_store(account.url)
-    return with_keys(context, account.url, keys_file)
+    return with_keys(context, account.url, keys_file, key_file_of(context, settings, key_file))
 
 
-def with_keys(context: click.Context, url: str, keys_file: str = "") -> str | Store:
+def with_keys(
+    context: click.Context, url: str, keys_file: str = "", key_file: str = ""
+) -> str | Store:
     """The address, or the store behind it, opened with keys that were given by hand."""
     if context.meta.get("bequest.ask_keys"):
-        return accounts.open_url(url, _asked(url.partition("://")[0].lower()))
+        return accounts.open_url(url, _asked(url.partition("://")[0].lower()), key_file=key_file)
     keys_file = context.meta.get("bequest.keys_file") or keys_file
     if keys_file:
-        return accounts.open_url(url, accounts.read_keys(config.expand(keys_file)))
-    return url
+        keys = accounts.read_keys(config.expand(keys_file))
+        return accounts.open_url(url, keys, key_file=key_file)
+    return keyed(url, key_file=key_file) if key_file else url
+
+
+def key_file_option(function: F) -> F:
+    """``--key-file FILE``: what encrypts the object. Eager, as the parts of a store are."""
+    return click.option(
+        "--key-file",
+        is_eager=True,
+        expose_value=False,
+        metavar="FILE",
+        callback=_note,
+        help="The keys with which the object is encrypted, as `bequest key` makes them.  "
+        "[variable: BEQUEST_KEY_FILE]",
+    )(function)
+
+
+def key_file_of(context: click.Context, settings: config.Settings, of_account: str = "") -> str:
+    """Where the keys are by argument, else by the file; empty when the environment tells, or none.
+
+    The library itself knows the variables, so that it goes by them in any program.
+    """
+    given = str(context.meta.get("bequest.key_file", ""))
+    if given or os.environ.keys() & registry.KEY_VARIABLES:
+        return config.expand(given)
+    return config.expand(of_account or str(settings.options.get("key_file", "")))
 
 
 def _facts(settings: config.Settings, parts: Mapping[str, str]) -> dict[str, str]:

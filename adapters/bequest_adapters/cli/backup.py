@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .accounts import key_file_option
 from .options import (
     config_option,
     database_option,
@@ -18,7 +19,7 @@ from .options import (
     settings,
     store_option,
 )
-from .output import number, print_facts, print_json, print_not_covered, seconds, size
+from .output import encrypted, number, print_facts, print_json, print_not_covered, seconds, size
 from .progress import progress
 
 ACTIONS = {
@@ -38,6 +39,7 @@ ACTIONS = {
     "--rewrite", is_flag=True, help="Write a new base even if appending the changes would do."
 )
 @overwrite_option
+@key_file_option
 @json_option
 @config_option
 @click.pass_context
@@ -94,6 +96,7 @@ def print_publish(report: dict[str, Any]) -> None:
             "serial": report["serial"],
             "epoch": report["epoch"],
             "lineage": report["lineage"],
+            "encrypted": encrypted(report),
         }
     )
     print_not_covered(report["not_covered"], err=True)

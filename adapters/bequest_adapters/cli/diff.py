@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .options import checked_store, config_option, database_option, json_option, store_argument
+from .accounts import key_file_option
+from .options import config_option, database_option, json_option, keyed_store, store_argument
 from .output import abbreviated, number, pairs, print_table
 from .output import as_json as to_json
 
@@ -19,7 +20,7 @@ SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 
 @click.command("diff")
 @store_argument
-@click.argument("other", metavar="[STORE]", required=False, callback=checked_store)
+@click.argument("other", metavar="[STORE]", required=False, callback=keyed_store)
 @database_option(required=False, text="Compare with this database, instead of another object.")
 @click.option(
     "--table",
@@ -29,6 +30,7 @@ SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
     help="Only tables whose name matches. Repeatable. Schema and attributes are not compared then.",
 )
 @click.option("--summary", is_flag=True, help="Count the rows that differ; do not list them.")
+@key_file_option
 @json_option
 @config_option
 @click.pass_context

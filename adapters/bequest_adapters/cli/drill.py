@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .accounts import key_file_option
 from .options import (
     checked_database,
     config_option,
@@ -26,6 +27,7 @@ from .progress import progress
     "temporary file.",
 )
 @click.option("--keep", metavar="DIR", help="Leave the restored SQLite file in this folder.")
+@key_file_option
 @json_option
 @config_option
 def command(

@@ -33,6 +33,7 @@ VERBS: Final = {
     "history": "The earlier versions that the store keeps.",
     "status": "How a controller's backup stands.",
     "doctor": "Will this store, and this database, work?",
+    "key": "Make a key to encrypt the object with.",
     "install": "Put capture into a database.",
     "uninstall": "Take all of Bequest out of a database.",
 }

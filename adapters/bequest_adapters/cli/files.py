@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .accounts import key_file_option
 from .options import config_option, json_option, placing_options, store_argument
 from .output import number, print_facts, print_json, print_not_covered, print_table, size
 
@@ -16,6 +17,7 @@ from .output import number, print_facts, print_json, print_not_covered, print_ta
     is_flag=True,
     help="Write into a folder that is not empty. What is there is kept inside it.",
 )
+@key_file_option
 @json_option
 @config_option
 def command(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from .accounts import key_file_option
 from .options import Seconds, config_option, database_option, json_option, store_argument
 from .output import as_json as to_json
 from .output import print_facts, print_json, seconds
@@ -27,6 +28,7 @@ from .run import told_to_stop
     help="How often to ask for news: one small request each time.",
 )
 @click.option("--once", is_flag=True, help="Look once, apply what is new, and end.")
+@key_file_option
 @json_option
 @config_option
 def command(store: str, database: str, poll: float, once: bool, as_json: bool) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from .accounts import key_file_option
 from .options import config_option, json_option, store_argument, version_option
-from .output import number, print_facts, print_json, print_not_covered, print_table, size
+from .output import encrypted, number, print_facts, print_json, print_not_covered, print_table, size
 
 PLURALS = {"index": "indexes"}
 
@@ -15,6 +16,7 @@ PLURALS = {"index": "indexes"}
 @click.command("inspect")
 @store_argument
 @version_option
+@key_file_option
 @json_option
 @config_option
 def command(store: str, version: str | None, as_json: bool) -> None:
@@ -34,7 +36,9 @@ def command(store: str, version: str | None, as_json: bool) -> None:
 
 
 def _print(report: dict[str, Any]) -> None:
-    tail = f"{size(report['tail_bytes'])}, {number(report['tail_mutations'], 'mutation')} in "
+    tail = f"{size(report['tail_bytes'])}, "
+    if not report["locked"]:
+        tail += f"{number(report['tail_mutations'], 'mutation')} in "
     print_facts(
         {
             "object": report["store"],
@@ -52,6 +56,7 @@ def _print(report: dict[str, Any]) -> None:
             "database": " ".join(filter(None, (report["dialect"], report["server"]))),
             "files": number(report["files"], "file") if report["files"] else None,
             "revisions": ", ".join(report["revisions"]) or None,
+            "encrypted": encrypted(report),
             "written by": f"{report['written_by']}, format {report['format']}",
             "also holds": ", ".join(
                 number(count, kind, PLURALS.get(kind, ""))
@@ -60,6 +65,8 @@ def _print(report: dict[str, Any]) -> None:
             or None,
         }
     )
+    if report["locked"]:
+        return
     click.echo()
     print_table(
         ("table", "rows", "columns", "bytes in base"),

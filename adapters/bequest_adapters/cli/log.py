@@ -9,7 +9,8 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from .options import checked_store, config_option, database_option, json_option
+from .accounts import key_file_option
+from .options import config_option, database_option, json_option, keyed_store
 from .output import as_json as to_json
 from .output import pairs
 
@@ -22,12 +23,13 @@ EMPTY: Final = "The tail is empty: the object was rewritten at its last publish.
     metavar="[STORE]",
     required=False,
     envvar="BEQUEST_STORE",
-    callback=checked_store,
+    callback=keyed_store,
 )
 @database_option(
     required=False, text="List what this database's journal holds and no object does yet."
 )
 @click.option("--lines", is_flag=True, help="One JSON document per line, in place of one array.")
+@key_file_option
 @json_option
 @config_option
 @click.pass_context

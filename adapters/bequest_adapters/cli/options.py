@@ -108,7 +108,7 @@ def named_store(context: click.Context, parameter: click.Parameter, value: str |
         if found is not None:
             return found
     url = checked_store(context, parameter, value)
-    return None if url is None else accounts.with_keys(context, url)
+    return None if url is None else _with_keys(context, url)
 
 
 def _needed_store(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
@@ -116,6 +116,17 @@ def _needed_store(context: click.Context, parameter: click.Parameter, value: str
     if found is None:
         raise click.MissingParameter(ctx=context, param=parameter)
     return found
+
+
+def keyed_store(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """The store at an address, with its keys. Raises `UsageError`."""
+    url = checked_store(context, parameter, value)
+    return None if url is None else _with_keys(context, url)
+
+
+def _with_keys(context: click.Context, url: str) -> Any:
+    key_file = accounts.key_file_of(context, settings(context))
+    return accounts.with_keys(context, url, key_file=key_file)
 
 
 def checked_store(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

@@ -81,6 +81,14 @@ def print_not_covered(pairs: Iterable[tuple[str, str]], *, err: bool = False) ->
         click.echo(f"warning: not covered: {name} ({reason})", err=err)
 
 
+def encrypted(report: Mapping[str, Any]) -> str:
+    """Whether the object is encrypted, and under which key."""
+    if not report["key_id"]:
+        return "no"
+    locked = "; it was not given, so what the object holds is not known here"
+    return f"yes, under the key {report['key_id']}{locked if report.get('locked') else ''}"
+
+
 def size(size_bytes: int) -> str:
     """``1.5 MB``: powers of 1000, as clouds bill them."""
     if size_bytes < 1000:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import checked_store, config_option, database_option, json_option
+from .accounts import key_file_of, key_file_option
+from .options import checked_store, config_option, database_option, json_option, settings
 from .output import print_facts, print_json, seconds
 
 
@@ -17,9 +18,11 @@ from .output import print_facts, print_json, seconds
     callback=checked_store,
     help="The object that it follows, if it has another address from here.",
 )
+@key_file_option
 @json_option
 @config_option
-def command(database: str, address: str | None, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, database: str, address: str | None, as_json: bool) -> None:
     """Let a database that follows an object take over: it publishes from now on.
 
     What was published last is applied first. Then the object says that the history goes on here, so
@@ -32,7 +35,8 @@ def command(database: str, address: str | None, as_json: bool) -> None:
     """
     import bequest
 
-    report = bequest.promote(database, address)
+    key_file = key_file_of(context, settings(context))
+    report = bequest.promote(database, address, key_file=key_file or None)
     if as_json:
         print_json(dict(report))
         return

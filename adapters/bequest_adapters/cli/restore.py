@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .accounts import account_options
+from .accounts import account_options, key_file_option
 from .options import (
     config_option,
     database_option,
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 @version_option
 @placing_options
 @account_options
+@key_file_option
 @json_option
 @config_option
 def command(

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import click
 
+from .accounts import key_file_option
 from .options import (
     ExpandedChoice,
     Seconds,
@@ -81,6 +82,7 @@ SIGNAL_SECONDS: Final = 0.5
     help="How long the last publish may take when it is told to stop.  "
     "[variable: BEQUEST_STOP_TIMEOUT]",
 )
+@key_file_option
 @json_option
 @config_option
 @click.pass_context

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .options import checked_store, config_option, database_option, json_option
-from .output import number, print_facts, print_json, seconds
+from .output import encrypted, number, print_facts, print_json, seconds
 
 STATES = {
     "ok": "ok: the store has everything",
@@ -69,6 +69,9 @@ def _print(report: dict[str, Any]) -> None:
             "serial": report["serial"],
             "epoch": report["epoch"],
             "lineage": report["lineage"] or None,
+            "encrypted": encrypted(report)
+            if report["serial"] and report["state"] != "following"
+            else None,
             "files": number(report["files"], "file") if report["files"] else None,
         }
     )

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from .accounts import key_file_option
 from .options import config_option, database_option, json_option, store_argument, version_option
-from .output import number, print_facts, print_json, print_not_covered, print_table
+from .output import encrypted, number, print_facts, print_json, print_not_covered, print_table
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ DIGEST_CHARACTERS: Final = 16
 @store_argument
 @database_option(required=False, text="Also compare this database with the object.")
 @version_option
+@key_file_option
 @json_option
 @config_option
 def command(store: str, database: str | None, version: str | None, as_json: bool) -> None:
@@ -62,6 +64,7 @@ def _print(report: VerifyReport, *, compared: bool) -> None:
             "serial": report.serial,
             "epoch": report.epoch,
             "lineage": report.lineage,
+            "encrypted": encrypted(dict(report)),
             "waiting": f"{number(report.pending_mutations, 'mutation')} not published yet"
             if report.pending_mutations
             else None,

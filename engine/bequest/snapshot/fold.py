@@ -12,7 +12,7 @@ import copy
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from ..errors import SnapshotDamaged
 from ..model import Catalog, Key, Mark, Mutation, Operation, Row, Table, TableDigest, Value
@@ -23,6 +23,9 @@ from .frame import ROWS, SCHEMA, SEAL, TAIL, Frame, content, content_bytes, outl
 from .multiset import Multiset
 from .reader import FrameReader
 from .soundness import moment, scalars, texts
+
+if TYPE_CHECKING:
+    from ..ports import Cipher
 
 _HELP = "Use another copy or an earlier version of the object."
 # An enumeration looks its members up in Python: a tenth of what a long tail costs.
@@ -54,8 +57,11 @@ class Publish:
 class Snapshot:
     """One object, verified, as of one of its publishes (the last, unless `as_of` says another)."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, cipher: Cipher | None = None) -> None:
         self._stream = stream
+        self._cipher = cipher
+        self.key_id = ""
+        """Of the key that the object is under; empty for none."""
         self.header: dict[str, Any] = {}
         self.catalog = Catalog(())
         self.attributes: dict[str, Value] = {}
@@ -79,9 +85,9 @@ class Snapshot:
         self._first_attributes: dict[str, Value] = {}
 
     @classmethod
-    def open(cls, stream: BinaryIO) -> Snapshot:
-        """Read and verify the seekable ``stream``. Raises `SnapshotDamaged`."""
-        snapshot = cls(stream)
+    def open(cls, stream: BinaryIO, cipher: Cipher | None = None) -> Snapshot:
+        """Read and verify the seekable ``stream``. Raises `SnapshotDamaged`, `KeyMissing`."""
+        snapshot = cls(stream, cipher)
         snapshot._verify()
         return snapshot
 
@@ -136,7 +142,7 @@ class Snapshot:
 
     def _stored(self, only: Container[int] | None) -> Iterator[tuple[Table, list[Row]]]:
         self._stream.seek(0)
-        for index, frame in enumerate(FrameReader(self._stream)):
+        for index, frame in enumerate(FrameReader(self._stream, self._cipher)):
             if frame.serial > self.mark.serial:
                 return
             if frame.kind != ROWS:
@@ -167,26 +173,23 @@ class Snapshot:
 
     def _verify(self) -> None:
         self._stream.seek(0)
-        reader = FrameReader(self._stream)
+        reader = FrameReader(self._stream, self._cipher)
         lineage = ""
         publish = _blank()
         for index, frame in enumerate(reader):
             if not lineage:
                 lineage = lineage_of(frame)
-                self.header = _header(content(frame))
+                self.header = header_of(content(frame))
             self._take(index, frame, publish)
             if frame.seal is not None:
                 self._seal(lineage, frame, reader.end, publish)
                 publish = _blank()
         self.size_bytes, self.unfinished_bytes = reader.end, reader.unfinished_bytes
+        self.key_id = reader.key_id
         self._fold(len(self.history))
 
     def _seal(self, lineage: str, frame: Frame, end: int, publish: Publish) -> None:
-        try:
-            at = moment((frame.seal or {}).get("at"))
-        except ValueError as error:
-            raise SnapshotDamaged(f"A seal of the snapshot bears no time. {_HELP}") from error
-        publish.mark, publish.at, publish.end = mark_of(lineage, frame), at, end
+        publish.mark, publish.at, publish.end = mark_of(lineage, frame), moment_of(frame), end
         self.history.append(publish)
         self.base_bytes = self.base_bytes or end
         self.chain = frame.digest
@@ -283,7 +286,8 @@ class Snapshot:
             raise _unreadable_rows(error) from error
 
 
-def _header(plain: Any) -> dict[str, Any]:
+def header_of(plain: Any) -> dict[str, Any]:
+    """A header frame's content. Raises `SnapshotDamaged`."""
     try:
         header = dict(plain)
         texts(header, ("dialect", "server", "written_by"))
@@ -292,6 +296,14 @@ def _header(plain: Any) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise SnapshotDamaged(f"The header cannot be read ({error!r}). {_HELP}") from error
     return header
+
+
+def moment_of(sealed: Frame) -> float:
+    """When a sealed frame's cut was taken, seconds since the epoch. Raises `SnapshotDamaged`."""
+    try:
+        return moment((sealed.seal or {}).get("at"))
+    except ValueError as error:
+        raise SnapshotDamaged(f"A seal of the snapshot bears no time. {_HELP}") from error
 
 
 def full_name(table: Table) -> str:

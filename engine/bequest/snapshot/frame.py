@@ -6,22 +6,29 @@ Invariants:
   before it. Changing, dropping, inserting or reordering any frame breaks the chain.
 * The preamble says how long the object is, because a stream that only grows cannot tell a
   truncation between two frames from an older object (`docs/decisions/0002`).
+* The payload of every frame but the header may be encrypted; it is then bound to all that stands
+  before it in the body. Whether it can be read is asked last, so whoever has no key still checks
+  digests and chain.
 * A reader never believes a length before it has compared it with `FRAME_LIMIT_BYTES`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import zstandard
 
-from ..errors import SnapshotDamaged
+from ..errors import KeyMissing, SnapshotDamaged
 from ..model import Value
 from .soundness import counted
+
+if TYPE_CHECKING:
+    from ..ports import Cipher
 
 FORMAT_VERSION: Final = 1
 MAGIC: Final = b"BEQUEST"
@@ -41,11 +48,15 @@ SHORTEST_MATCH_BYTES: Final = 4
 """Columns repeat in short pieces. With the level's own 5 a base is 8% larger at the same cost, and
 with level 6, at three times the cost, 4% larger."""
 NO_DIGEST: Final = bytes(DIGEST_BYTES)
+ENCRYPTION_BYTES: Final = 28
+"""By so much an encrypted payload is longer: 12 bytes of nonce before it, 16 of tag behind it."""
+KEY_ID: Final = re.compile("[0-9a-f]{16}")
 
 HEADER, SCHEMA, ROWS, TAIL, SEAL = "header", "schema", "rows", "tail", "seal"
 KINDS: Final = frozenset({HEADER, SCHEMA, ROWS, TAIL, SEAL})
 
 _ARRAY_OF_TWO: Final = b"\x92"
+_ARRAY_OF_SEVEN: Final = b"\x97"
 _msgpack: Any = msgpack  # it ships no annotations
 _zstandard: Any = zstandard  # its annotations leave this one open
 _PREAMBLE_PREFIX: Final = b"\xc4\x20"
@@ -61,8 +72,20 @@ class Preamble:
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """What a publish is encrypted with: one of a cipher's keys."""
+
+    cipher: Cipher
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame, its payload still packed as ``codec`` says."""
+    """One frame, its payload still packed as ``codec`` says.
+
+    ``key_id`` is that of the key under which the payload still is, ``bound_to`` all that stands
+    before it in the body.
+    """
 
     kind: str
     serial: int
@@ -71,6 +94,8 @@ class Frame:
     codec: str
     payload: bytes
     digest: bytes
+    key_id: str | None = None
+    bound_to: bytes = b""
 
 
 def preamble(length: int, *, floor: bool = False) -> bytes:
@@ -143,9 +168,19 @@ def enclose(
     seal: Mapping[str, Any] | None,
     codec: str,
     payload: bytes,
+    lock: Lock | None = None,
 ) -> tuple[bytes, bytes]:
-    """Build one frame around a squeezed payload; returns its bytes and its digest."""
-    body = _packb([kind, serial, previous, seal, codec, None, payload])
+    """Build one frame around a squeezed payload; returns its bytes and its digest.
+
+    With a ``lock`` the payload is encrypted, unless it is the header's.
+    """
+    if lock is None or kind == HEADER:
+        body = _packb([kind, serial, previous, seal, codec, None, payload])
+    else:
+        fields = (kind, serial, previous, seal, codec, lock.key_id)
+        front = _ARRAY_OF_SEVEN + b"".join(map(_packb, fields))
+        front += _bin_header(len(payload) + ENCRYPTION_BYTES)
+        body = front + lock.cipher.encrypt(lock.key_id, payload, front)
     digest = hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
     return _ARRAY_OF_TWO + _packb(body) + _packb(digest), digest
 
@@ -171,25 +206,38 @@ def decode_body(body: bytes, digest: bytes) -> Frame:
     )
     if not shaped:
         raise SnapshotDamaged(f"A frame of the snapshot has not the shape of one. {_HELP}")
-    if key is not None:
+    if key is not None and not (isinstance(key, str) and KEY_ID.fullmatch(key)):
         raise SnapshotDamaged(
-            "The snapshot is encrypted and this Bequest cannot open it. "
-            "Nothing is wrong with the object: use the release that wrote it, and its key."
+            "The snapshot is encrypted in a way that this Bequest does not know. Nothing is wrong "
+            "with the object if a newer Bequest wrote it: use that release."
         )
     if kind not in KINDS or codec not in ("raw", "zstd"):
         raise SnapshotDamaged(
             f"The snapshot holds a frame of an unknown kind or codec ({kind!r}, {codec!r}). "
             "If a newer Bequest wrote it, use that release."
         )
-    return Frame(
-        kind, serial, previous, cast("dict[str, Any] | None", seal), codec, payload, digest
-    )
+    front = b"" if key is None else body[: len(body) - len(payload)]
+    seal = cast("dict[str, Any] | None", seal)
+    return Frame(kind, serial, previous, seal, codec, payload, digest, key, front)
+
+
+def unlocked(frame: Frame, cipher: Cipher | None) -> Frame:
+    """``frame`` with its payload in the clear, where ``cipher`` has its key; else as it is.
+
+    Raises `SnapshotDamaged` when the payload was not made for this place.
+    """
+    key_id = frame.key_id
+    if key_id is None or cipher is None or not cipher.holds(key_id):
+        return frame
+    clear = cipher.decrypt(key_id, frame.payload, frame.bound_to)
+    return replace(frame, payload=clear, key_id=None, bound_to=b"")
 
 
 def content(frame: Frame, *, lists: bool = True) -> Any:
     """A frame's payload, decompressed and unpacked; arrays as tuples unless ``lists``.
 
-    Raises `SnapshotDamaged` when it cannot be, or is larger than `FRAME_LIMIT_BYTES`.
+    Raises `SnapshotDamaged` when it cannot be, or is larger than `FRAME_LIMIT_BYTES`, and
+    `KeyMissing` when it is encrypted.
     """
     return unpack(payload(frame), lists=lists)
 
@@ -220,7 +268,9 @@ def outline(frame: Frame) -> tuple[Any, int, int, bool]:
 
 
 def payload(frame: Frame) -> bytes:
-    """A frame's payload, decompressed. Raises `SnapshotDamaged` as `content` does."""
+    """A frame's payload, decompressed. Raises `SnapshotDamaged` as `content`, `KeyMissing`."""
+    if frame.key_id is not None:
+        raise KeyMissing.named(frame.key_id)
     if frame.codec == "raw":
         return frame.payload
     try:
@@ -291,6 +341,14 @@ def _readable(payload: bytes) -> None:
 
 def _packb(value: Any) -> bytes:
     return cast(bytes, _msgpack.packb(value, use_bin_type=True))
+
+
+def _bin_header(size: int) -> bytes:
+    """msgpack's own, in the shortest form."""
+    for marker, width in ((b"\xc4", 1), (b"\xc5", 2)):
+        if size < 1 << 8 * width:
+            return marker + size.to_bytes(width, "big")
+    return b"\xc6" + size.to_bytes(4, "big")
 
 
 def _check(fields: bytes) -> bytes:

@@ -1,7 +1,9 @@
 """Reading the object front to back, one frame in memory at a time.
 
 Invariant: a frame is handed out only after its digest, its place in the chain and its serial have
-been checked. Frames behind the last seal are not part of the state and are never handed out.
+been checked, and been decrypted where the key is at hand. All frames but the header are under one
+key, or all are plain: who has no key cannot slip in a frame of his own. Frames behind the last seal
+are not part of the state and are never handed out.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..errors import SnapshotDamaged
 from .frame import (
@@ -22,7 +24,11 @@ from .frame import (
     Preamble,
     decode_body,
     parse_preamble,
+    unlocked,
 )
+
+if TYPE_CHECKING:
+    from ..ports import Cipher
 
 _BIN_LENGTH_BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 _OVERHEAD_BYTES: Final = 4096
@@ -31,28 +37,38 @@ _HELP = "Restore from another copy or an earlier version of the object; keep thi
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Behind a sealed frame: where the next one begins, the digest and serial of that one."""
+    """Behind a sealed frame: where the next one begins, the digest and serial of that one.
+
+    ``key_id`` is that of the key that the object is under, empty for none.
+    """
 
     end: int
     chain: bytes
     serial: int
+    key_id: str = ""
 
 
 class FrameReader:
     """Iterates over the frames of one object.
 
     After the iteration ``end`` is the length of the object and ``unfinished_bytes`` counts what
-    lies behind it: the trace of an append that never finished.
+    lies behind it: the trace of an append that never finished. ``key_id`` is that of the key that
+    the object is under, empty for none.
     """
 
-    def __init__(self, stream: BinaryIO, *, after: Place | None = None) -> None:
+    def __init__(
+        self, stream: BinaryIO, cipher: Cipher | None = None, *, after: Place | None = None
+    ) -> None:
         """With ``after`` the stream stands there already, and its end is the object's end."""
+        self._cipher = cipher
+        self.key_id = "" if after is None else after.key_id
         self._stream = stream
         self._place = after or Place(PREAMBLE_BYTES, NO_DIGEST, 0)
         if after is None:
             self._preamble = parse_preamble(_read_fully(stream, PREAMBLE_BYTES))
         else:
             self._preamble = Preamble(after.end, floor=True)
+        self._undecided = after is None
         self.end = self._place.end
         self.unfinished_bytes = 0
 
@@ -69,15 +85,30 @@ class FrameReader:
             first = self.end == PREAMBLE_BYTES
             if first != (frame.kind == HEADER) or frame.serial < serial:
                 raise SnapshotDamaged(f"The snapshot's frames are out of order. {_HELP}")
+            self._check_key(frame)
             self.end += _encoded_bytes(frame, self._body_bytes)
             previous, serial, sealed = frame.digest, frame.serial, frame.seal is not None
-            yield frame
+            yield unlocked(frame, self._cipher)
         if not sealed:
             raise SnapshotDamaged(
                 f"The snapshot ends at byte {self.end} in the middle of a publish. {_HELP}"
             )
         if not self._preamble.floor:
             self.unfinished_bytes = _drain(self._stream)
+
+    def _check_key(self, frame: Frame) -> None:
+        """The header is in the clear; the frame behind it tells what all others are under."""
+        found, expected = frame.key_id or "", self.key_id
+        if frame.kind == HEADER:
+            expected = ""
+        elif self._undecided:
+            self.key_id = expected = found
+            self._undecided = False
+        if found != expected:
+            raise SnapshotDamaged(
+                f"The frame at byte {self.end} of the snapshot is not under the key of the others: "
+                f"whoever wrote it may not have had it. {_HELP}"
+            )
 
     def _finished(self) -> bool:
         if not self._preamble.floor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from ..errors import SnapshotDamaged
 from ..model import Catalog, Key, Mutation, Operation, Row, Step, Table, Value
@@ -13,6 +13,9 @@ from .extent import mark_of
 from .frame import HEADER, ROWS, SCHEMA, TAIL, Frame, content
 from .multiset import Multiset
 from .reader import FrameReader, Place
+
+if TYPE_CHECKING:
+    from ..ports import Cipher
 
 SKIP_BYTES: Final = 1 << 20
 MOST_GONE: Final = 500
@@ -24,19 +27,29 @@ class Discontinued(Exception):
     """What is there does not continue what was read before: the object must be read anew."""
 
 
-def catalog_of(stream: BinaryIO) -> Catalog:
-    """The catalog of an object, from its first two frames. Raises `SnapshotDamaged`."""
-    frames = iter(FrameReader(stream))
+def catalog_of(stream: BinaryIO, cipher: Cipher | None = None) -> tuple[Catalog, str]:
+    """The catalog of an object, and the id of its key, from its first two frames.
+
+    Raises `SnapshotDamaged`, `KeyMissing`.
+    """
+    reader = FrameReader(stream, cipher)
+    frames = iter(reader)
     header, schema = next(frames, None), next(frames, None)
     if header is None or schema is None or header.kind != HEADER or schema.kind != SCHEMA:
         raise SnapshotDamaged(
             "The snapshot does not begin with its schema. Use another copy of the object."
         )
-    return from_plain(content(schema))[0]
+    return from_plain(content(schema))[0], reader.key_id
 
 
 def steps(
-    stream: BinaryIO, place: Place, lineage: str, catalog: Catalog, *, counts: bool = False
+    stream: BinaryIO,
+    place: Place,
+    lineage: str,
+    catalog: Catalog,
+    cipher: Cipher | None = None,
+    *,
+    counts: bool = False,
 ) -> Iterator[Step]:
     """The publishes behind ``place``, each checked as far as the chain reaches.
 
@@ -45,7 +58,7 @@ def steps(
     Raises `Discontinued` when the object does not go on there, or not by mutations alone.
     """
     _skip(stream, place.end)
-    reader = FrameReader(stream, after=place)
+    reader = FrameReader(stream, cipher, after=place)
     found = _Collecting(lineage, {table.id: table for table in catalog.tables}, counts)
     try:
         for frame in reader:

@@ -22,6 +22,7 @@ from .frame import (
     SCHEMA,
     SEAL,
     TAIL,
+    Lock,
     enclose,
     packed,
     preamble,
@@ -61,8 +62,10 @@ class FrameWriter:
         chain: bytes,
         sink: Callable[[bytes], object],
         pool: Executor | None = None,
+        lock: Lock | None = None,
     ) -> None:
         """With a ``pool`` of one thread, that compresses and writes what is large."""
+        self._lock = lock
         self.chain = chain
         self.bytes_written = 0
         self._serial = serial
@@ -131,7 +134,9 @@ class FrameWriter:
 
     def _write(self, kind: str, payload: bytes, seal: Mapping[str, Any] | None) -> None:
         # In one thread at a time: what is given to the pool is waited for before anything else.
-        data, self.chain = enclose(kind, self._serial, self.chain, seal, *squeeze(payload))
+        data, self.chain = enclose(
+            kind, self._serial, self.chain, seal, *squeeze(payload), self._lock
+        )
         self._sink(data)
         self.bytes_written += len(data)
 
@@ -159,11 +164,12 @@ def write_base(
     at: float,
     body: BinaryIO,
     progress: Callable[[int], None] = lambda rows: None,
+    lock: Lock | None = None,
 ) -> tuple[bytes, int, int]:
     """Write a whole object of one base to ``body``; returns its chain, its bytes and its rows."""
     body.write(bytes(PREAMBLE_BYTES))
     with seldom_collecting(), ThreadPoolExecutor(1, "bequest-compress") as pool:
-        writer = FrameWriter(mark.serial, NO_DIGEST, body.write, pool)
+        writer = FrameWriter(mark.serial, NO_DIGEST, body.write, pool, lock)
         writer.frame(HEADER, dict(header))
         writer.frame(SCHEMA, to_plain(catalog, attributes))
         counts = {table.id: 0 for table in catalog.tables}
@@ -188,6 +194,7 @@ def write_tail(
     at: float,
     chain: bytes,
     room_bytes: int,
+    lock: Lock | None = None,
 ) -> tuple[bytes, bytes]:
     """The frames of one append; returns them and the new chain.
 
@@ -201,7 +208,7 @@ def write_tail(
         if writer.bytes_written + len(data) > room_bytes:
             raise TailTooLarge
 
-    writer = FrameWriter(mark.serial, chain, sink)
+    writer = FrameWriter(mark.serial, chain, sink, lock=lock)
     for table, blocks in whole:
         writer.rows(table, [], reset=True)
         for block in blocks:

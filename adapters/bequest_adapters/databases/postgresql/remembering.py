@@ -14,7 +14,9 @@ from .connection import Connection
 _PACKED = ("attributes", "intents")
 _COLUMNS = tuple(field.name for field in fields(Memory))
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
-_RECALL = f"SELECT {_NAMES} FROM bequest.{MEMORY} WHERE id = 1"
+_RECALL = f"SELECT * FROM bequest.{MEMORY} WHERE id = 1"
+"""Not by name: before its next install a database may lack a column of a newer release. For the
+same reason it is never prepared: the columns of a prepared one must not change."""
 _REMEMBER = (
     f"INSERT INTO bequest.{MEMORY}(id, {_NAMES}) VALUES (1, {', '.join('%s' for _ in _COLUMNS)})"
     " ON CONFLICT (id) DO UPDATE SET "
@@ -24,10 +26,12 @@ _REMEMBER = (
 
 def recall(connection: Connection) -> Memory:
     """What was remembered last; blank when there is no row."""
-    row = connection.execute(_RECALL.encode(), prepare=True).fetchone()
+    cursor = connection.execute(_RECALL.encode(), prepare=False)
+    row = cursor.fetchone()
     if row is None:
         return Memory()
-    found: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    names = [column.name for column in cursor.description or ()]
+    found = {name: value for name, value in zip(names, row, strict=True) if name in _COLUMNS}
     for name in _PACKED:
         found[name] = unpack(found[name])
     return memory_of(found)

@@ -16,11 +16,14 @@ _COLUMNS = tuple(field.name for field in fields(Memory))
 
 def recall(connection: sqlite3.Connection) -> Memory:
     """What was remembered last; blank when there is no row."""
-    names = ", ".join(f'"{name}"' for name in _COLUMNS)
-    row = connection.execute(f"SELECT {names} FROM {MEMORY} WHERE id = 1").fetchone()
+    # Not by name: before its next install a database may lack a column of a newer release, and
+    # SQLite takes a name in quotes that means no column for a text.
+    cursor = connection.execute(f"SELECT * FROM {MEMORY} WHERE id = 1")
+    row = cursor.fetchone()
     if row is None:
         return Memory()
-    found: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+    names = [column[0] for column in cursor.description]
+    found = {name: value for name, value in zip(names, row, strict=True) if name in _COLUMNS}
     for name in _PACKED:
         found[name] = unpack(found[name])
     return memory_of(found)
