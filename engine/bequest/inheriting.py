@@ -243,8 +243,9 @@ def follow(
 ) -> FollowReport | None:
     """Keep ``database`` equal to the object, until ``stop`` is set; with ``once`` look once.
 
-    The first time the database must be empty or absent; it is loaded whole. Afterwards what is new
-    is applied, one publish in one transaction. The database refuses other writers until it is
+    The first time the database must be absent, or none of its tables have a row; it is loaded
+    whole, and ``kept`` in the report says where old definitions are. Afterwards what is new is
+    applied, one publish in one transaction. The database refuses other writers until it is
     promoted. ``poll`` is in seconds. Returns what the last look found, if any did. Raises `Refused`
     when the object is another controller's, `UsageError`, `SnapshotDamaged`; with ``once`` also
     `SnapshotMissing` and `AccessError`, which otherwise are reported to ``on_event`` and tried

@@ -464,7 +464,11 @@ class Following(Protocol):
     def reload(
         self, catalog: Catalog, rows: Iterable[tuple[Table, Iterable[Row]]], standing: Standing
     ) -> None:
-        """Replace everything. Raises `Refused` when it holds data and follows nothing."""
+        """Replace everything. Raises `Refused` when it holds data and follows nothing.
+
+        Definitions without rows that were there at the first load are kept; ``kept``, where the
+        database has that attribute, then says where.
+        """
         ...
 
     def apply(self, catalog: Catalog, step: Step, before: Standing, after: Standing) -> None:
