@@ -10,7 +10,18 @@ from typing import Any, Final
 
 from .errors import Different
 from .files import count_files
-from .model import Attributes, Catalog, Key, Memory, Mutation, Operation, Row, Table, TableDigest
+from .model import (
+    Attributes,
+    Catalog,
+    Key,
+    Memory,
+    Mutation,
+    Operation,
+    Row,
+    SchemaObject,
+    Table,
+    TableDigest,
+)
 from .opening import opened
 from .ports import Cut, Pair, Source, Store
 from .report import InspectReport, LogEntry, VerifyReport, iso
@@ -21,6 +32,8 @@ Progress = Callable[[str, int, int | None], None]
 BATCH_MUTATIONS: Final = 1000
 LIFTED: Final = frozenset({"trigger", "rule", "foreign key", "row security"})
 """The kinds of objects that a database which follows has not got yet."""
+_OF_LIFTED: Final = ("table constraint ", "trigger ", "rule ")
+"""How the names of comments on them begin, and those of their settings."""
 OPERATIONS = {
     Operation.INSERT: "insert",
     Operation.UPDATE: "update",
@@ -204,8 +217,14 @@ def _compare(
 
 def _as_followed(catalog: Catalog) -> Catalog:
     """A warm copy gets what could fire or refuse a row only when it is promoted."""
-    objects = tuple(item for item in catalog.objects if item.type not in LIFTED)
+    objects = tuple(item for item in catalog.objects if not _is_lifted(item))
     return replace(catalog, objects=objects)
+
+
+def _is_lifted(item: SchemaObject) -> bool:
+    if item.type in ("comment", "table option"):
+        return item.name.startswith(_OF_LIFTED)
+    return item.type in LIFTED
 
 
 def _compare_across(
