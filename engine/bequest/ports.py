@@ -232,6 +232,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Watchful(Protocol):
+    """What a `Source` adds that can tell cheaply what no journal tells. Optional."""
+
+    def moved(self, memory: Memory) -> bool:
+        """Whether the schema changed, or capture was disturbed, since the last publish."""
+        ...
+
+
 class Loading(Protocol):
     """A target inside its one transaction. Leaving it without an error commits."""
 

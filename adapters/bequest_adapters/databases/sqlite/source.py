@@ -167,6 +167,12 @@ class SqliteSource:
             since = installation.installed_at(connection)
             return replace(found, transactions=max(1, found.transactions), since=since)
 
+    def moved(self, memory: Memory) -> bool:
+        """`bequest.ports.Watchful.moved`."""
+        with self._connections.use() as connection:
+            connection.execute("BEGIN")
+            return bool(SqliteCut(connection, self._location, memory, self._sound).fault)
+
     def close(self) -> None:
         """`Source.close`."""
         self._locks.release()
