@@ -195,3 +195,13 @@ def test_a_store_that_is_away_leaves_the_target_untouched_and_says_so(
     assert "target is untouched" in told
     assert "tried again" not in told
     assert "not current" not in told
+
+
+def test_a_server_that_is_away_is_told_as_a_restore_s_trouble(
+    controller: Controller,
+) -> None:
+    found = bequest.preflight(controller.store, "postgresql://nobody@127.0.0.1:1/none")
+    assert isinstance(found.fault, bequest.Unreachable)
+    told = str(found.fault)
+    assert "Nothing was changed. Try again." in told
+    assert "newer changes" not in told
