@@ -197,8 +197,9 @@ def diff(
             with closing(registry.open_store(other)) as second, _opened(second) as newer:
                 return compare(side, ObjectSide(second.name, newer), selection, on_change)
         with closing(registry.open_source(database)) as source, source.cut(Memory()) as cut:
-            before = DatabaseSide(source.name, source.dialect, cut)
-            return compare(before, side, selection, on_change)
+            follows = getattr(source, "followed", lambda: None)() is not None
+            before = DatabaseSide(source.name, source.dialect, cut, follows)
+            return compare(before, replace(side, follows=follows), selection, on_change)
 
 
 @checked

@@ -208,14 +208,14 @@ def _compare(
         attributes = cut.attributes()
     recorded = snapshot.catalog
     if getattr(source, "followed", lambda: None)() is not None:
-        recorded, catalog = _as_followed(recorded), _as_followed(catalog)
+        recorded, catalog = as_followed(recorded), as_followed(catalog)
     differences = schema_differences(recorded, catalog) + _row_differences(tables, found)
     sides = ("in the object", "in the database")
     differences += attribute_differences(snapshot.attributes, attributes, sides)
     return differences
 
 
-def _as_followed(catalog: Catalog) -> Catalog:
+def as_followed(catalog: Catalog) -> Catalog:
     """A warm copy gets what could fire or refuse a row only when it is promoted."""
     objects = tuple(item for item in catalog.objects if not _is_lifted(item))
     return replace(catalog, objects=objects)

@@ -356,6 +356,7 @@ def test_the_object_is_found_again_from_another_working_folder(
 def test_a_warm_copy_equals_the_object_though_its_triggers_wait(pair: Pair) -> None:
     pair.follow()
     assert bequest.verify(pair.store, pair.warm).ok
+    assert bequest.diff(pair.store, database=pair.warm).equal
     with closing(sqlite3.connect(pair.warm_path)) as db:
         db.execute("CREATE INDEX mine ON audit (what)")
     assert not bequest.verify(pair.store, pair.warm).ok

@@ -40,5 +40,6 @@ def test_verify_says_that_a_copy_equals_its_object(
         bequest.follow(store, copy, once=True)
         report = bequest.verify(store, copy)
         assert report.ok, report.differences
+        assert bequest.diff(store, database=copy).equal
         bequest.promote(copy, store)
         assert bequest.verify(store, copy).ok
