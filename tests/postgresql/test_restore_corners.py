@@ -273,3 +273,19 @@ def test_a_view_that_is_computed_for_the_first_time_is_published_as_such(
         assert answers(target, "SELECT * FROM v") == [(1,)]
     execute(postgresql_database, "REFRESH MATERIALIZED VIEW v")
     assert bequest.backup(postgresql_database, store).action == "unchanged"
+
+
+def test_force_keeps_schemas_whose_long_names_begin_alike(
+    postgresql: PostgresqlServer, postgresql_database: URL, store: str
+) -> None:
+    execute(postgresql_database, "CREATE TABLE t (id int PRIMARY KEY)")
+    bequest.backup(postgresql_database, store)
+    with postgresql.database() as target:
+        for end in ("a", "b"):
+            name = 60 * "s" + end
+            execute(target, f"CREATE SCHEMA {name}; CREATE TABLE {name}.t AS SELECT '{end}' AS v")
+        bequest.restore(store, target, force=True, adopt=False)
+        kept = answers(target, "SELECT nspname FROM pg_namespace WHERE nspname ~ '_kept_'")
+        assert len(kept) == 2
+        found = {answers(target, f'SELECT v FROM "{name}".t')[0][0] for (name,) in kept}
+        assert found == {"a", "b"}
