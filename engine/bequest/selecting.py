@@ -37,7 +37,7 @@ _OF_ONE_TABLE: Final = frozenset(
 _UNSAID: Final = frozenset({"comment", "grant", "refresh"})
 """Kinds that are left out with what they are about, without a word."""
 _WITH_BODY: Final = frozenset({"function", "procedure", "aggregate"})
-"""Kinds that may name a table without its schema: all else tells it in full, where there are any."""
+"""Kinds that may name a table without its schema, which all others tell."""
 _NAMED_BY_OTHERS: Final = _WITH_BODY | {"view", "materialized view", "type", "domain", "sequence"}
 _PLACES: Final = ("place", "before_rows")
 """Options of a table that count objects in their order."""

@@ -222,7 +222,7 @@ def _stamp(connection: psycopg.Connection[Any]) -> str:
 
 
 def _kept_names(stamp: str, schemas: Sequence[str]) -> dict[str, str]:
-    """What each schema is called when it is put aside: cut, and numbered where that makes equals."""
+    """What each schema is called when it is put aside: cut, and numbered where two are equal."""
     found: dict[str, str] = {}
     for schema in schemas:
         number, end = 1, ""

@@ -89,6 +89,7 @@ class SqliteSource:
         with translated(self._location):
             holding.__enter__()
         try:
+            self._connections.renew()
             yield
         finally:
             holding.__exit__(None, None, None)

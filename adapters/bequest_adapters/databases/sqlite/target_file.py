@@ -280,8 +280,8 @@ def keep_copy(uri: str, path: str) -> str:
     work = f"{_prefix(path)}{secrets.token_hex(8)}"
     os.close(os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE))
     try:
-        with closing(sqlite3.connect(uri, uri=True)) as reader, closing(sqlite3.connect(work)) as copy:
-            reader.backup(copy)
+        with closing(sqlite3.connect(uri, uri=True)) as old, closing(sqlite3.connect(work)) as copy:
+            old.backup(copy)
         kept = next(_lasting_names(path))
         _rename(work, kept)
     finally:
