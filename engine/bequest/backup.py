@@ -21,7 +21,7 @@ from .encryption import cipher_of, told
 from .errors import AccessError, BequestError, Refused, UsageError
 from .fence import judge
 from .model import Memory, Selection
-from .ports import Clock, Source, Store
+from .ports import Clock, Source, Store, Watchful
 from .publisher import Publisher, state_of
 from .report import DrillReport, PublishReport, Status, iso
 from .verify import pending_status
@@ -357,8 +357,11 @@ def read_status(source: Source, clock: Clock, error: BequestError | None = None)
     """A controller's status, from its database alone."""
     memory = source.recall()
     transactions, mutations, seconds = pending_status(source, memory, clock.time())
+    moved = bool(memory.position) and isinstance(source, Watchful) and source.moved(memory)
+    transactions = max(transactions, int(moved))
     state = state_of(error) if error is not None else memory.state or "ok"
-    if state == "ok" and ((mutations and memory.mode != "schedule") or not memory.serial):
+    waiting = (mutations or moved) and memory.mode != "schedule"
+    if state == "ok" and (waiting or not memory.serial):
         state = "behind"
     last = memory.last_success
     return Status(

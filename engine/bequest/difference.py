@@ -22,7 +22,7 @@ from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
 from .snapshot.frame import pack
 from .spill import Spill, bucket_of, in_order
-from .verify import attribute_differences, schema_differences
+from .verify import as_followed, attribute_differences, schema_differences
 
 BUCKET_ROWS: Final = 10_000
 Listener = Callable[[RowChange], None]
@@ -62,6 +62,8 @@ class ObjectSide:
 
     name: str
     snapshot: Snapshot
+    follows: bool = False
+    """The other side is a warm copy, and has some definitions only when it is promoted."""
 
     @property
     def dialect(self) -> str:
@@ -71,7 +73,8 @@ class ObjectSide:
     @property
     def catalog(self) -> Catalog:
         """`Side.catalog`."""
-        return self.snapshot.catalog
+        catalog = self.snapshot.catalog
+        return as_followed(catalog) if self.follows else catalog
 
     @property
     def attributes(self) -> Attributes:
@@ -90,11 +93,13 @@ class DatabaseSide:
     name: str
     dialect: str
     cut: Cut
+    follows: bool = False
 
     @property
     def catalog(self) -> Catalog:
         """`Side.catalog`."""
-        return self.cut.catalog()
+        catalog = self.cut.catalog()
+        return as_followed(catalog) if self.follows else catalog
 
     @property
     def attributes(self) -> Attributes:

@@ -165,6 +165,7 @@ class Follower:
             publishes=publishes,
             behind_s=round(max(0.0, self._clock.time() - standing.at), 3),
             duration_s=self._clock.monotonic() - started,
+            kept=getattr(self._following, "kept", None) if action == "reloaded" else None,
         )
 
 

@@ -198,8 +198,9 @@ def diff(
             with closing(registry.open_store(other)) as second, _opened(second) as newer:
                 return compare(side, ObjectSide(second.name, newer), selection, on_change)
         with closing(registry.open_source(database)) as source, source.cut(Memory()) as cut:
-            before = DatabaseSide(source.name, source.dialect, cut)
-            return compare(before, side, selection, on_change)
+            follows = getattr(source, "followed", lambda: None)() is not None
+            before = DatabaseSide(source.name, source.dialect, cut, follows)
+            return compare(before, replace(side, follows=follows), selection, on_change)
 
 
 @checked
@@ -244,8 +245,9 @@ def follow(
 ) -> FollowReport | None:
     """Keep ``database`` equal to the object, until ``stop`` is set; with ``once`` look once.
 
-    The first time the database must be empty or absent; it is loaded whole. Afterwards what is new
-    is applied, one publish in one transaction. The database refuses other writers until it is
+    The first time the database must be absent, or none of its tables have a row; it is loaded
+    whole, and ``kept`` in the report says where old definitions are. Afterwards what is new is
+    applied, one publish in one transaction. The database refuses other writers until it is
     promoted. ``poll`` is in seconds. Returns what the last look found, if any did. Raises `Refused`
     when the object is another controller's, `UsageError`, `SnapshotDamaged`; with ``once`` also
     `SnapshotMissing` and `AccessError`, which otherwise are reported to ``on_event`` and tried

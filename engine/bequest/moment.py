@@ -23,7 +23,9 @@ def parse_moment(text: str) -> Moment:
         return int(text)
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        if moment.tzinfo is not None:  # in UTC it may lie before the first year, or after the last
+            moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise UsageError(
             f"{text!r} is neither a serial nor a time. Nothing was done. Give a serial such as 412 "
             "or a time such as 2026-11-22T10:15:00+01:00; `bequest log` shows both."

@@ -268,6 +268,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Watchful(Protocol):
+    """What a `Source` adds that can tell cheaply what no journal tells. Optional."""
+
+    def moved(self, memory: Memory) -> bool:
+        """Whether the schema changed, or capture was disturbed, since the last publish."""
+        ...
+
+
 class Loading(Protocol):
     """A target inside its one transaction. Leaving it without an error commits."""
 
@@ -500,7 +509,11 @@ class Following(Protocol):
     def reload(
         self, catalog: Catalog, rows: Iterable[tuple[Table, Iterable[Row]]], standing: Standing
     ) -> None:
-        """Replace everything. Raises `Refused` when it holds data and follows nothing."""
+        """Replace everything. Raises `Refused` when it holds data and follows nothing.
+
+        Definitions without rows that were there at the first load are kept; ``kept``, where the
+        database has that attribute, then says where.
+        """
         ...
 
     def apply(self, catalog: Catalog, step: Step, before: Standing, after: Standing) -> None:

@@ -23,6 +23,7 @@ from .ports import Crossing, Store, Target
 from .report import iso
 from .selecting import Part, part_of
 from .snapshot.fold import Snapshot
+from .spool import passage
 
 ROWS_PER_SECOND: Final = 150_000
 """Loaded, read back and compared: measured on two cores with SQLite, rounded down."""
@@ -88,7 +89,10 @@ def surveyed(store: Store, target: Target, plan: Plan) -> Generator[Survey]:
         checks: list[Check] = []
         snapshot: Snapshot | None = None
         try:
-            snapshot = stack.enter_context(opened(store))
+            stat = store.head()
+            checks += [] if stat is None else [passage(stat.size_bytes)]
+            if fault(checks) is None:  # else reading it would fill that disk
+                snapshot = stack.enter_context(opened(store))
         except BequestError as error:
             name = "key" if isinstance(error, KeyMissing) else "object"
             checks.append(failed(name, untouched(error)))

@@ -298,7 +298,8 @@ class FollowReport(Report):
     """One look at a followed object. ``action`` is unchanged, applied or reloaded.
 
     ``publishes`` were applied one by one; ``behind_s`` is the age of the state in seconds, ``at``
-    its time as ISO 8601 in UTC.
+    its time as ISO 8601 in UTC. ``kept`` is where the definitions without rows are that the first
+    load replaced.
     """
 
     action: str
@@ -309,6 +310,7 @@ class FollowReport(Report):
     publishes: int
     behind_s: float
     duration_s: float
+    kept: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,21 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Final
 
 from .errors import UsageError
 from .model import Attributes, Catalog, SchemaObject, Selection, Table, Value
 from .snapshot.fold import full_name
 
-_NOISE: Final = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_NOISE: Final = re.compile(
+    r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`)|'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/""", re.DOTALL
+)
 _NAME: Final = r'(?:"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s\W][\w$]*)'
 _REFERENCE: Final = re.compile(
     rf"\bREFERENCES\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})", re.IGNORECASE
 )
+_PATH: Final = re.compile(rf"{_NAME}(?:\s*\.\s*{_NAME})*")
 _INHERITED: Final = re.compile(rf"\bINHERITS\s*\(((?:{_NAME}|[\s.,])*)\)", re.IGNORECASE)
 _OF_ONE_TABLE: Final = frozenset(
     {"index", "constraint", "statistics", "virtual", "key", "foreign key", "partition"}
@@ -32,6 +36,9 @@ _OF_ONE_TABLE: Final = frozenset(
 """Kinds that name no table but their own, or one that came along."""
 _UNSAID: Final = frozenset({"comment", "grant", "refresh"})
 """Kinds that are left out with what they are about, without a word."""
+_WITH_BODY: Final = frozenset({"function", "procedure", "aggregate"})
+"""Kinds that may name a table without its schema, which all others tell."""
+_NAMED_BY_OTHERS: Final = _WITH_BODY | {"view", "materialized view", "type", "domain", "sequence"}
 _PLACES: Final = ("place", "before_rows")
 """Options of a table that count objects in their order."""
 _SEQUENCE: Final = "sequence:"
@@ -124,7 +131,7 @@ def _references(catalog: Catalog) -> Iterator[tuple[int, list[Table]]]:
 
 
 def _named(sql: str) -> Iterator[tuple[str | None, str]]:
-    plain = _NOISE.sub(" ", sql)
+    plain = _without_noise(sql)
     for match in _REFERENCE.finditer(plain):
         schema = match["schema"]
         yield None if schema is None else _plain(schema), _plain(match["table"])
@@ -155,7 +162,7 @@ def _objects(
     catalog: Catalog, tables: tuple[Table, ...], missing: list[Table]
 ) -> tuple[list[int], tuple[tuple[str, str], ...]]:
     """Places of what belongs to the kept tables only; what names another is left out."""
-    gone = {table.name.lower(): table for table in missing}
+    gone = {_both(table): table for table in missing}
     owners = {both for table in missing for both in (_both(table), ("", table.name))}
     # Its own sequence goes with a table.
     sequences = {
@@ -171,13 +178,14 @@ def _objects(
                 kept.append(at)
             continue
         own = _is_of(item, owners) and item.type not in ("view", "materialized view")
-        needs = [gone[name] for name in gone if _names(item.sql, name)]
+        needs = _needed(item, gone)
         if not needs and item.name not in sequences:
             kept.append(at)
             continue
         if needs and item.type not in _UNSAID and (item.type == "trigger" or not own):
             left_out.append((f"{item.type} {item.name}", f"it names {full_name(needs[0])}"))
-            gone.setdefault(_split(item.name.partition("(")[0])[1], needs[0])
+            if item.type in _NAMED_BY_OTHERS:
+                gone.setdefault(_split(item.name.partition("(")[0]), needs[0])
             if item.type in ("view", "materialized view"):
                 owners.add(_split(item.name))
     return kept, tuple(left_out)
@@ -188,9 +196,25 @@ def _is_of(item: SchemaObject, owners: set[tuple[str, str]]) -> bool:
     return _split(item.table) in owners or ("", item.table) in owners
 
 
-def _names(sql: str, name: str) -> bool:
-    plain = _NOISE.sub(" ", sql).lower()
-    return name in (re.findall(r"\w+", plain) if re.fullmatch(r"\w+", name) else plain)
+def _needed(item: SchemaObject, gone: Mapping[tuple[str, str], Table]) -> list[Table]:
+    """Those of ``gone``, by schema and name, that the definition of ``item`` names."""
+    plain = _without_noise(item.sql)
+    words = set(re.findall(r"\w+", plain.lower()))
+    pairs: set[tuple[str, str]] = set()
+    for match in _PATH.finditer(plain):
+        parts = [_plain(part) for part in re.findall(_NAME, match[0])]
+        words.update(parts)
+        pairs.update(pairwise(parts))
+    return [
+        table
+        for (schema, name), table in gone.items()
+        if ((schema, name) in pairs if schema and item.type not in _WITH_BODY else name in words)
+    ]
+
+
+def _without_noise(sql: str) -> str:
+    """``sql`` without texts and comments; quoted names stay."""
+    return _NOISE.sub(lambda found: found[1] or " ", sql)
 
 
 def _placed(table: Table, kept: list[int]) -> Table:

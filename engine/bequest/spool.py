@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from .check import Check, failed, passed
 from .errors import Denied
 
 if TYPE_CHECKING:
@@ -99,3 +101,27 @@ def temporary() -> Generator[None]:
             "nothing was lost. Make room there, or set the variable TMPDIR to a folder with room "
             "for a whole object."
         ) from error
+
+
+def passage(size_bytes: int) -> Check:
+    """Whether an object of ``size_bytes`` can pass through the temporary folder. Writes nothing."""
+    name = "temporary folder"
+    if size_bytes <= SPOOL_BYTES:
+        return passed(name, "none needed: the object fits into memory")
+    try:
+        with temporary():
+            folder = tempfile.gettempdir()
+            free = shutil.disk_usage(folder).free
+    except Denied as error:
+        return failed(name, error)
+    told = f"{size_bytes:,} bytes pass through {folder}, {free:,} are free there"
+    if free >= size_bytes:
+        return passed(name, told)
+    return failed(
+        name,
+        Denied(
+            f"There is not enough room in the temporary folder: {told}. The object was not read, "
+            "and nothing was changed. Make room there, or set the variable TMPDIR to a folder with "
+            "room for a whole object."
+        ),
+    )

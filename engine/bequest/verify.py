@@ -11,7 +11,18 @@ from typing import Any, BinaryIO, Final
 from .encryption import cipher_of, told
 from .errors import Different, KeyMissing
 from .files import count_files
-from .model import Attributes, Catalog, Key, Memory, Mutation, Operation, Row, Table, TableDigest
+from .model import (
+    Attributes,
+    Catalog,
+    Key,
+    Memory,
+    Mutation,
+    Operation,
+    Row,
+    SchemaObject,
+    Table,
+    TableDigest,
+)
 from .opening import fetched, opened
 from .ports import Cut, Pair, Source, Store
 from .report import InspectReport, LogEntry, VerifyReport, iso
@@ -23,6 +34,8 @@ Progress = Callable[[str, int, int | None], None]
 BATCH_MUTATIONS: Final = 1000
 LIFTED: Final = frozenset({"trigger", "rule", "foreign key", "row security"})
 """The kinds of objects that a database which follows has not got yet."""
+_OF_LIFTED: Final = ("table constraint ", "trigger ", "rule ")
+"""How the names of comments on them begin, and those of their settings."""
 OPERATIONS = {
     Operation.INSERT: "insert",
     Operation.UPDATE: "update",
@@ -235,17 +248,23 @@ def _compare(
         attributes = cut.attributes()
     recorded = snapshot.catalog
     if getattr(source, "followed", lambda: None)() is not None:
-        recorded, catalog = _as_followed(recorded), _as_followed(catalog)
+        recorded, catalog = as_followed(recorded), as_followed(catalog)
     differences = schema_differences(recorded, catalog) + _row_differences(tables, found)
     sides = ("in the object", "in the database")
     differences += attribute_differences(snapshot.attributes, attributes, sides)
     return differences
 
 
-def _as_followed(catalog: Catalog) -> Catalog:
+def as_followed(catalog: Catalog) -> Catalog:
     """A warm copy gets what could fire or refuse a row only when it is promoted."""
-    objects = tuple(item for item in catalog.objects if item.type not in LIFTED)
+    objects = tuple(item for item in catalog.objects if not _is_lifted(item))
     return replace(catalog, objects=objects)
+
+
+def _is_lifted(item: SchemaObject) -> bool:
+    if item.type in ("comment", "table option"):
+        return item.name.startswith(_OF_LIFTED)
+    return item.type in LIFTED
 
 
 def _compare_across(

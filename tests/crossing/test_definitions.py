@@ -136,6 +136,14 @@ def test_a_name_too_long_for_postgresql_is_refused() -> None:
         crossed(f"CREATE TABLE {'x' * 64} (a)")
 
 
+def test_a_table_that_no_postgresql_server_can_make_is_refused() -> None:
+    with pytest.raises(Refused, match="'xmin' of the server's own"):
+        crossed("CREATE TABLE t (a, xmin)")
+    with pytest.raises(Refused, match="1600 at most"):
+        crossed(f"CREATE TABLE t ({', '.join(f'c{number}' for number in range(1601))})")
+    assert statements(crossed("CREATE TABLE t (oid, rowid, XMIN)"))
+
+
 def test_names_that_are_one_in_sqlite_are_refused() -> None:
     column = {"v": ("text", "text")}
     tables = (

@@ -196,9 +196,41 @@ def test_an_older_object_changes_nothing_and_is_said_once(pair: Pair, tmp_path: 
 def test_a_database_that_holds_data_is_not_touched(pair: Pair) -> None:
     with closing(sqlite3.connect(pair.warm_path)) as db:
         db.execute("CREATE TABLE own (x)")
+        db.execute("INSERT INTO own VALUES (1)")
+        db.commit()
     with pytest.raises(bequest.Refused, match="holds data"):
         pair.follow()
-    assert rows(pair.warm_path, "own") == []
+    assert rows(pair.warm_path, "own") == [(1,)]
+
+
+def test_tables_without_a_row_give_way_and_are_kept(pair: Pair) -> None:
+    with closing(sqlite3.connect(pair.warm_path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, of_another_release)")
+        db.execute("CREATE TABLE alembic_version (version_num TEXT PRIMARY KEY)")
+        db.execute("INSERT INTO alembic_version VALUES ('7')")
+        db.commit()
+    report = pair.follow()
+    assert report.action == "reloaded"
+    assert pair.equal()
+    assert rows(Path(report.kept), "alembic_version") == [("7",)]
+    assert rows(Path(report.kept), "t") == []
+    pair.change("INSERT INTO t (v) VALUES ('later')")
+    assert (pair.follow().action, pair.equal()) == ("applied", True)
+    assert bequest.verify(pair.store, pair.warm).ok
+    assert pair.publish(rewrite=True).action == "rewrite"
+    report = pair.follow()
+    assert (report.action, report.kept) == ("reloaded", None)
+    assert bequest.promote(pair.warm).epoch == 2
+
+
+def test_a_captured_database_without_rows_is_not_taken_for_a_copy(pair: Pair) -> None:
+    with closing(sqlite3.connect(pair.warm_path)) as db:
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    bequest.backup(pair.warm, f"{pair.store}-of-its-own")
+    with pytest.raises(bequest.Refused, match="captured itself"):
+        pair.follow()
+    assert bequest.status(pair.warm).state == "ok"
 
 
 def test_an_adoption_elsewhere_is_followed_and_said(pair: Pair, tmp_path: Path) -> None:
@@ -324,6 +356,7 @@ def test_the_object_is_found_again_from_another_working_folder(
 def test_a_warm_copy_equals_the_object_though_its_triggers_wait(pair: Pair) -> None:
     pair.follow()
     assert bequest.verify(pair.store, pair.warm).ok
+    assert bequest.diff(pair.store, database=pair.warm).equal
     with closing(sqlite3.connect(pair.warm_path)) as db:
         db.execute("CREATE INDEX mine ON audit (what)")
     assert not bequest.verify(pair.store, pair.warm).ok

@@ -185,10 +185,26 @@ def test_what_gets_round_the_guards_is_found_said_and_undone(pair: Pair) -> None
 
 
 def test_a_database_that_holds_data_is_not_touched(pair: Pair) -> None:
-    pair.write("CREATE TABLE own (x integer)", url=pair.warm)
+    pair.write("CREATE TABLE own (x integer)", "INSERT INTO own VALUES (1)", url=pair.warm)
     with pytest.raises(bequest.Refused, match="holds data"):
         pair.follow()
-    assert pair.rows(pair.warm, "own") == []
+    assert pair.rows(pair.warm, "own") == ["(1)"]
+
+
+def test_tables_without_a_row_give_way_and_are_kept(pair: Pair) -> None:
+    pair.write("CREATE TABLE site (of_another_release text)", url=pair.warm)
+    report = pair.follow()
+    assert (report.action, pair.equal()) == ("reloaded", True)
+    kept = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'bequest\\_kept%'"
+    ((schema,),) = pair.run(pair.warm, kept)
+    assert schema.removesuffix("public") == report.kept.removeprefix("schemas ").removesuffix("*")
+    assert pair.run(pair.warm, f'SELECT of_another_release FROM "{schema}".site') == []
+    pair.publish(rewrite=True)
+    report = pair.follow()
+    assert (report.action, report.kept) == ("reloaded", None)
+    assert pair.run(pair.warm, kept) == [(schema,)]
+    assert bequest.verify(pair.store, pair.warm).ok
+    assert bequest.promote(pair.warm).epoch == 2
 
 
 def test_a_promoted_database_has_everything_and_publishes_on(pair: Pair) -> None:

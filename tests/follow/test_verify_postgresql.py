@@ -13,6 +13,12 @@ SCHEMA = (
     "CREATE TABLE sites(id int PRIMARY KEY, name text)",
     "CREATE TABLE routers(id int PRIMARY KEY, site int REFERENCES sites ON DELETE CASCADE)",
     "CREATE RULE quiet AS ON DELETE TO sites WHERE old.id < 0 DO INSTEAD NOTHING",
+    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'",
+    "CREATE TRIGGER t BEFORE UPDATE ON routers FOR EACH ROW EXECUTE FUNCTION f()",
+    "ALTER TABLE routers DISABLE TRIGGER t",
+    "COMMENT ON TRIGGER t ON routers IS 'one'",
+    "COMMENT ON RULE quiet ON sites IS 'another'",
+    "COMMENT ON CONSTRAINT routers_site_fkey ON routers IS 'a third'",
     "CREATE POLICY own ON sites USING (true)",
     "ALTER TABLE sites ENABLE ROW LEVEL SECURITY",
     "ALTER TABLE sites FORCE ROW LEVEL SECURITY",
@@ -34,5 +40,6 @@ def test_verify_says_that_a_copy_equals_its_object(
         bequest.follow(store, copy, once=True)
         report = bequest.verify(store, copy)
         assert report.ok, report.differences
+        assert bequest.diff(store, database=copy).equal
         bequest.promote(copy, store)
         assert bequest.verify(store, copy).ok

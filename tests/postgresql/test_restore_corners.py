@@ -237,3 +237,55 @@ def test_a_part_of_the_tables_is_restored_with_what_it_refers_to(
         assert answers(target, "INSERT INTO \"Site\" (m) VALUES ('a') RETURNING id") == [(2,)]
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
             execute(target, "INSERT INTO device VALUES (9, 9)")
+
+
+def test_a_part_has_its_schemas_and_types_though_missing_tables_bear_their_names(
+    postgresql: PostgresqlServer, postgresql_database: URL, store: str
+) -> None:
+    execute(
+        postgresql_database,
+        "CREATE SCHEMA app; CREATE SCHEMA mood; CREATE TYPE mood.app AS ENUM ('a')",
+        "CREATE TABLE app.t (id int PRIMARY KEY, m mood.app DEFAULT 'a')",
+        "CREATE TABLE public.app (id int); CREATE TABLE mood.mood (id int)",
+        "CREATE VIEW app.seen AS SELECT * FROM public.app; INSERT INTO app.t VALUES (1)",
+    )
+    bequest.backup(postgresql_database, store)
+    with postgresql.database() as target:
+        report = bequest.restore(store, target, tables=["app.t"], adopt=False)
+        assert report.left_out == (("view app.seen", "it names public.app"),)
+        assert answers(target, "SELECT * FROM app.t") == [(1, "a")]
+
+
+def test_a_view_that_is_computed_for_the_first_time_is_published_as_such(
+    postgresql: PostgresqlServer, postgresql_database: URL, store: str
+) -> None:
+    execute(
+        postgresql_database,
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)",
+        "CREATE MATERIALIZED VIEW v AS SELECT * FROM t WITH NO DATA",
+    )
+    bequest.backup(postgresql_database, store)
+    execute(postgresql_database, "REFRESH MATERIALIZED VIEW v")
+    bequest.backup(postgresql_database, store)
+    assert bequest.verify(store, postgresql_database).ok
+    with postgresql.database() as target:
+        bequest.restore(store, target, adopt=False)
+        assert answers(target, "SELECT * FROM v") == [(1,)]
+    execute(postgresql_database, "REFRESH MATERIALIZED VIEW v")
+    assert bequest.backup(postgresql_database, store).action == "unchanged"
+
+
+def test_force_keeps_schemas_whose_long_names_begin_alike(
+    postgresql: PostgresqlServer, postgresql_database: URL, store: str
+) -> None:
+    execute(postgresql_database, "CREATE TABLE t (id int PRIMARY KEY)")
+    bequest.backup(postgresql_database, store)
+    with postgresql.database() as target:
+        for end in ("a", "b"):
+            name = 60 * "s" + end
+            execute(target, f"CREATE SCHEMA {name}; CREATE TABLE {name}.t AS SELECT '{end}' AS v")
+        bequest.restore(store, target, force=True, adopt=False)
+        kept = answers(target, "SELECT nspname FROM pg_namespace WHERE nspname ~ '_kept_'")
+        assert len(kept) == 2
+        found = {answers(target, f'SELECT v FROM "{name}".t')[0][0] for (name,) in kept}
+        assert found == {"a", "b"}

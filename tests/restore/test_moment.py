@@ -190,3 +190,11 @@ def test_a_rowid_table_s_history_has_its_rows(tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     bequest.restore(controller.store, f"sqlite:///{new}", at=1)
     assert rows(new, "SELECT count(*) FROM audit") == [(0,)]
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_no_calendar_has_in_utc_is_wrong_usage(tmp_path: Path, time: str) -> None:
+    controller = Controller(tmp_path)
+    controller.publish()
+    with pytest.raises(bequest.UsageError, match="neither a serial nor a time"):
+        bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=time)

@@ -76,3 +76,23 @@ def test_a_part_cannot_adopt(controller: Controller, tmp_path: Path) -> None:
 def test_a_choice_of_nothing_names_what_there_is(controller: Controller, tmp_path: Path) -> None:
     with pytest.raises(bequest.UsageError, match="region, site, router, session, audit"):
         restored(controller, tmp_path, tables=["rooter"])
+
+
+@pytest.mark.parametrize("name", ["per%cent %s", "--dash", 'quo"te', "apos'trophe", "[br]", "a/b"])
+def test_what_names_a_missing_table_is_found_whatever_the_name(tmp_path: Path, name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    controller = Controller(
+        tmp_path,
+        schema=f"""
+        CREATE TABLE {quoted} (id INTEGER PRIMARY KEY);
+        CREATE TABLE other (id INTEGER PRIMARY KEY);
+        CREATE VIEW seen AS SELECT * FROM {quoted};
+        CREATE TRIGGER told AFTER INSERT ON {quoted} BEGIN DELETE FROM other; END;
+        CREATE TRIGGER kept AFTER INSERT ON other BEGIN DELETE FROM other; END;
+        """,
+    )
+    controller.publish()
+    report = restored(controller, tmp_path, tables=["other"])
+    assert {what for what, _ in report.left_out} <= {"view seen", "trigger told"}
+    made = rows(tmp_path / "part.db", "SELECT name FROM sqlite_master ORDER BY 1")
+    assert made == [("kept",), ("other",)]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import bequest
+from bequest import spool
 from bequest_adapters.databases.sqlite import target_checks
 from bequest_adapters.stores.keys import Keys
 from bequest_adapters.stores.s3 import open_store as open_s3
@@ -42,7 +44,7 @@ def test_a_restore_that_would_work_says_so_and_touches_nothing(
     assert report.ok
     assert set(levels(report)) == {
         *("object", "format", "key", "conversion", "schema", "target", "in use", "data", "room"),
-        *("adoption", "duration"),
+        *("temporary folder", "adoption", "duration"),
     }
     assert set(levels(report).values()) == {"ok"}
     assert (report.serial, report.tables, report.rows) == (1, 5, 8)
@@ -102,6 +104,27 @@ def test_room_is_compared_with_an_estimate(
     report = bequest.preflight(controller.store, url)
     assert levels(report)["room"] == level
     assert report.ok == (level != "fail")
+
+
+@pytest.mark.parametrize(("free", "level"), [(-1, "fail"), (0, "ok")])
+def test_an_object_that_the_temporary_folder_cannot_take_is_not_even_read(
+    controller: Controller,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    level: str,
+) -> None:
+    size = Path(controller.store).stat().st_size
+    usage = shutil.disk_usage(tmp_path)
+    rooms = {tempfile.gettempdir(): usage._replace(free=size + free)}
+    monkeypatch.setattr(spool, "SPOOL_BYTES", size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: rooms.get(folder, usage))
+    report = bequest.preflight(controller.store, f"sqlite:///{tmp_path / 'new.db'}")
+    found = levels(report)
+    assert (found["temporary folder"], "object" in found) == (level, level == "ok")
+    if level == "fail":
+        assert isinstance(report.fault, bequest.Denied)
+        assert "TMPDIR" in str(report.fault)
 
 
 def test_the_estimate_of_room_is_not_below_what_is_used(
@@ -172,3 +195,13 @@ def test_a_store_that_is_away_leaves_the_target_untouched_and_says_so(
     assert "target is untouched" in told
     assert "tried again" not in told
     assert "not current" not in told
+
+
+def test_a_server_that_is_away_is_told_as_a_restore_s_trouble(
+    controller: Controller,
+) -> None:
+    found = bequest.preflight(controller.store, "postgresql://nobody@127.0.0.1:1/none")
+    assert isinstance(found.fault, bequest.Unreachable)
+    told = str(found.fault)
+    assert "Nothing was changed. Try again." in told
+    assert "newer changes" not in told

@@ -201,3 +201,10 @@ def test_the_present_version_is_adopted_like_any_object(
     report = bequest.restore("ctl", "sqlite:///new.db", version=present.version)
     assert report.adopted
     assert report.epoch == 2
+
+
+def test_history_tells_a_region_that_is_none_as_wrong_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["history", "s3://bucket/object?region=no region"]) == 2
+    assert "InvalidRegionError" in capsys.readouterr().err

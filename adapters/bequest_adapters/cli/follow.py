@@ -34,9 +34,10 @@ from .run import told_to_stop
 def command(store: str, database: str, poll: float, once: bool, as_json: bool) -> None:
     """Keep a database equal to the object at STORE, until told to stop.
 
-    The database must not exist yet, or be one that follows this object already. At first it is
-    loaded whole; then each publish is applied in one transaction. Programs may read it meanwhile;
-    whoever writes to it is refused. `bequest promote` makes it the controller's.
+    The database must not exist yet, have no row in any table, or be one that follows this object
+    already. At first it is loaded whole; then each publish is applied in one transaction. Programs
+    may read it meanwhile; whoever writes to it is refused. `bequest promote` makes it the
+    controller's.
 
     The exit code is 0 when told to stop, and 5 when the object becomes another controller's. A
     store that is away is tried again.

@@ -183,7 +183,9 @@ class S3Store:
         return self._reading.read_newer(version)
 
     def history(self, limit: int) -> Sequence[Version]:
-        return history(self._client, self._place, self.name, limit)
+        with calling(self.name):
+            client = self._client
+        return history(client, self._place, self.name, limit)
 
     def at(self, version: str) -> Store:
         name = f"{self.name} (version {version})"

@@ -12,6 +12,9 @@ from bequest_schema.tables import FILES, FILES_SCHEMA, is_always_captured
 
 LONGEST_BYTES: Final = 63
 PUBLIC: Final = "public"
+MOST_COLUMNS: Final = 1600
+"""MaxHeapAttributeNumber (access/htup_details.h)."""
+SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"})
 
 
 class Names:
@@ -37,7 +40,20 @@ def _cut(name: str, length: int) -> str:
 
 
 def check_for_postgresql(table: Table) -> None:
-    """Raise `Refused` for a name of a table or column that PostgreSQL cannot bear."""
+    """Raise `Refused` for a table that PostgreSQL cannot bear: its names, its number of columns."""
+    stored = [column.name for column in table.columns if not column.role]
+    if len(stored) > MOST_COLUMNS:
+        raise Refused(
+            f"Table {table.name!r} has {len(stored)} columns, and PostgreSQL takes {MOST_COLUMNS} "
+            "at most. Nothing was changed. Split it in the controller and publish again, or "
+            "restore into SQLite."
+        )
+    for name in SYSTEM_COLUMNS.intersection(stored):
+        raise Refused(
+            f"Table {table.name!r}: every table of PostgreSQL's has a column {name!r} of the "
+            "server's own. Nothing was changed. Rename it in the controller and publish again, or "
+            "restore into SQLite."
+        )
     for name in (table.name, *(column.name for column in table.columns)):
         if len(name.encode()) > LONGEST_BYTES or not name:
             raise Refused(

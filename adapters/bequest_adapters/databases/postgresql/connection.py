@@ -66,9 +66,9 @@ def locate(url: URL) -> Address:
     return Address(found, f"postgresql://{place}/{found.get('dbname', '')}")
 
 
-def connect(address: Address) -> Connection:
+def connect(address: Address, *, to_restore: bool = False) -> Connection:
     """A connection in autocommit mode with every setting pinned. Raises as `translated` does."""
-    with translated(address):
+    with translated(address, to_restore=to_restore):
         connection = _open(address)
         try:
             if connection.info.server_version < MINIMUM_VERSION:
@@ -117,7 +117,8 @@ _ADVICE: Final[dict[str, tuple[type[BequestError], str, str]]] = {
     "53100": (Unreachable, "has no disk space left", "Free some space."),
     "53300": (Unreachable, "has no connection left", "Raise max_connections, or use fewer."),
 }
-_BUSY: Final = (Unreachable, "could not be used ({})", "It will be tried again.")
+_AGAIN: Final = "It will be tried again"
+_BUSY: Final = (Unreachable, "could not be used ({})", f"{_AGAIN}.")
 _CLASSES_THAT_PASS: Final = ("08", "40", "53", "55", "57", "58")
 
 # A failed connection has no SQLSTATE, only the server's words; the first that fit count.
@@ -134,17 +135,17 @@ _WORDS: Final = {
 
 
 @contextmanager
-def translated(address: Address) -> Generator[None]:
-    """Turn psycopg's errors into ours. The only place that does."""
+def translated(address: Address, *, to_restore: bool = False) -> Generator[None]:
+    """Turn psycopg's errors into ours, for a source or, ``to_restore``, for a target."""
     try:
         yield
     except psycopg.Error as error:
         kind, what, advice = _advice(error)
         said = what.format(_first_line(error, address))
-        raise kind(
-            f"The database {address.name} {said}. The last published snapshot is untouched, but "
-            f"newer changes are not in it. {advice}"
-        ) from error
+        meaning = "The last published snapshot is untouched, but newer changes are not in it."
+        if to_restore:
+            meaning, advice = "Nothing was changed.", advice.replace(_AGAIN, "Try again")
+        raise kind(f"The database {address.name} {said}. {meaning} {advice}") from error
 
 
 def _advice(error: psycopg.Error) -> tuple[type[BequestError], str, str]:

@@ -20,7 +20,7 @@ _FIRST: Final = 16384
 _RELATION: Final = (
     "c.oid, c.relname, c.relnamespace, c.relowner, c.relkind, c.relpersistence, c.relreplident,"
     " c.relrowsecurity, c.relforcerowsecurity, c.relispartition, c.relpartbound::text,"
-    " c.reltablespace, c.relam, c.reloptions, c.relacl::text"
+    " c.reltablespace, c.relam, c.reloptions, c.relacl::text, c.relispopulated"
 )
 
 # Catalogs whose rows belong to a relation, and the column that names it.

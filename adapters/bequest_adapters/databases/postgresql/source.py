@@ -156,6 +156,12 @@ class PostgresSource:
             since = installation.installed_at(connection)
             return replace(found, transactions=max(1, found.transactions), since=since)
 
+    def moved(self, memory: Memory) -> bool:
+        """`bequest.ports.Watchful.moved`."""
+        with self._connections.use() as connection:
+            found = installation.read_fingerprint(connection)
+            return found != journal.parse(memory.position).fingerprint
+
     def idle(self) -> bool:
         """Whether nothing can have changed since the last cut; for a poll, so it costs one query.
 

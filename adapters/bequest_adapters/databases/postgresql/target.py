@@ -125,7 +125,7 @@ class PostgresTarget:
         return row == (True,)
 
     def _connect(self) -> Connection:
-        return connect(self._address)
+        return connect(self._address, to_restore=True)
 
     def _check(self, connection: Connection, *, force: bool) -> None:
         with said(self.name, "looking at the database"):

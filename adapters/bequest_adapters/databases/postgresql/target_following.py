@@ -32,7 +32,7 @@ from .standing import TABLE, standing_row
 from .target_faults import said
 from .target_guards import aside, put_guards, quiet, take_guards
 from .target_loading import PostgresLoading
-from .target_place import check_rights, content
+from .target_place import check_rights, holding_rows
 
 _KEPT: Final = "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname LIKE %s"
 _SEARCHED: Final = 'SET LOCAL search_path = "$user", public'
@@ -41,12 +41,16 @@ _PATIENT: Final = "SET LOCAL lock_timeout = '10s'"
 
 
 class PostgresFollowing:
-    """One followed database. For one thread at a time."""
+    """One followed database. For one thread at a time.
+
+    ``kept`` names the schemas that the first load put aside.
+    """
 
     dialect = "postgresql"
     counts = True
 
     def __init__(self, address: Address, url: URL) -> None:
+        self.kept: str | None = None
         self._address = address
         self._url = url
         self._open: Connection | None = None
@@ -85,12 +89,14 @@ class PostgresFollowing:
     def reload(
         self, catalog: Catalog, rows: Iterable[tuple[Table, Iterable[Row]]], standing: Standing
     ) -> None:
-        """`Following.reload`. What was there is dropped."""
+        """`Following.reload`. What was followed is dropped, what was there before is kept."""
         with self._using("loading the object") as connection, _writing(connection):
-            self._check_vacant(connection)
-            loading = _InPlace(connection, self._url, self.name, force=True)
+            follows = self._check_vacant(connection)
+            loading = _InPlace(connection, self._url, self.name, force=follows)
             loading.create(quiet(catalog), standing.attributes)
-            _drop_kept(connection, loading.kept)
+            self.kept = None if follows else loading.kept
+            if follows:
+                _drop_kept(connection, loading.kept)
             for table, block in rows:
                 loading.load(table, block)
             loading.finish()
@@ -174,15 +180,17 @@ class PostgresFollowing:
         with said(self.name, doing):
             yield self._open
 
-    def _check_vacant(self, connection: Connection) -> None:
+    def _check_vacant(self, connection: Connection) -> bool:
+        """Whether it follows already. Raises `Refused` for data of somebody else's."""
         check_rights(connection, self.name)
         if standing_row(connection, "id") is not None:
-            return
-        if content(connection) or installed(connection):
+            return True
+        if holding_rows(connection) or installed(connection):
             raise Refused(
-                f"{self.name} holds data and does not follow anything. Nothing was changed. Follow "
-                "into an empty database."
+                f"{self.name} holds data, or is captured itself, and does not follow anything. "
+                "Nothing was changed. Follow into a database whose tables have no rows."
             )
+        return False
 
     def _prepared(self, connection: Connection, catalog: Catalog) -> _InPlace:
         if self._loading is None or self._loading[0] is not catalog:

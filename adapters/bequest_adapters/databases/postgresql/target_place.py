@@ -6,6 +6,7 @@ of another name (``bequest_kept_<UTC time>_<schema>``); both happen in the resto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -180,8 +181,7 @@ def put_aside(connection: psycopg.Connection[Any], name: str, *, force: bool) ->
                 f"The extension {extension} in schema {schema} of {name} cannot be moved, so the "
                 "old data cannot be kept. Nothing was changed. Restore into a new database."
             )
-    for schema in schemas:
-        kept = _kept_name(stamp, schema)
+    for schema, kept in _kept_names(stamp, schemas).items():
         _execute(connection, f"ALTER SCHEMA {identifier(schema)} RENAME TO {identifier(kept)}")
         if schema == "public":
             _make_public_like(connection, kept)
@@ -221,9 +221,20 @@ def _stamp(connection: psycopg.Connection[Any]) -> str:
     return f"{second}{number}" if number else second
 
 
-def _kept_name(stamp: str, schema: str) -> str:
-    whole = f"bequest_kept_{stamp}_{schema}".encode()[:NAME_BYTES]
-    return whole.decode("utf-8", "ignore")
+def _kept_names(stamp: str, schemas: Sequence[str]) -> dict[str, str]:
+    """What each schema is called when it is put aside: cut, and numbered where two are equal."""
+    found: dict[str, str] = {}
+    for schema in schemas:
+        number, end = 1, ""
+        while (name := _cut(f"bequest_kept_{stamp}_{schema}", end)) in found.values():
+            number += 1
+            end = f"_{number}"
+        found[schema] = name
+    return found
+
+
+def _cut(name: str, end: str) -> str:
+    return name.encode()[: NAME_BYTES - len(end)].decode("utf-8", "ignore") + end
 
 
 def _execute(connection: psycopg.Connection[Any], statement: str) -> None:

@@ -160,16 +160,29 @@ class Connections:
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._file = _identity(location.path)
+
+    def renew(self) -> None:
+        """Leave a file whose name another one bears now: what was open would go on unseen."""
+        file = _identity(self.location.path)
+        with self._lock:
+            if file is None or file == self._file:
+                return
+            self._file = file
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     @contextmanager
     def use(self) -> Generator[sqlite3.Connection]:
         """A connection outside any transaction; whatever is left open is rolled back."""
+        file = self._file
         connection = self._take()
         try:
             with translated(self.location):
                 yield connection
         finally:
-            self._give_back(connection)
+            self._give_back(connection, file)
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
@@ -207,14 +220,22 @@ class Connections:
                 return self._idle.pop()
         return connect(self.location)
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: sqlite3.Connection, file: tuple[int, int] | None) -> None:
         if connection.in_transaction:
             connection.rollback()
         with self._lock:
-            if not self._closed:
+            if not self._closed and file == self._file:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _sync(log: str) -> None:

@@ -89,6 +89,7 @@ class SqliteSource:
         with translated(self._location):
             holding.__enter__()
         try:
+            self._connections.renew()
             yield
         finally:
             holding.__exit__(None, None, None)
@@ -166,6 +167,12 @@ class SqliteSource:
             # Never published: all that was there before the journal is waiting as well.
             since = installation.installed_at(connection)
             return replace(found, transactions=max(1, found.transactions), since=since)
+
+    def moved(self, memory: Memory) -> bool:
+        """`bequest.ports.Watchful.moved`."""
+        with self._connections.use() as connection:
+            connection.execute("BEGIN")
+            return bool(SqliteCut(connection, self._location, memory, self._sound).fault)
 
     def close(self) -> None:
         """`Source.close`."""

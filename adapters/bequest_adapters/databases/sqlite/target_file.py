@@ -18,8 +18,10 @@ import secrets
 import shutil
 import sqlite3
 import stat
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from itertools import count
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
@@ -258,13 +260,7 @@ def refuse_data(hold: Hold, name: str, *, force: bool) -> None:
 
 def _keep(path: str) -> str:
     """Give the file at ``path`` a second, lasting name."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    number = 1
-    while True:
-        kept = f"{path}.before-restore-{stamp}" + (f"-{number}" if number > 1 else "")
-        number += 1
-        if os.path.lexists(kept):
-            continue
+    for kept in _lasting_names(path):
         try:
             os.link(path, kept)
         except FileExistsError:
@@ -273,6 +269,33 @@ def _keep(path: str) -> str:
             _copy(path, kept)  # a file system without hard links
         _sync_folder(path)
         return kept
+    raise AssertionError("the names have no end")
+
+
+def keep_copy(uri: str, path: str) -> str:
+    """Give what the database at ``uri`` holds now a lasting name beside ``path``.
+
+    Of use where the file itself is written on. The caller keeps others from writing.
+    """
+    work = f"{_prefix(path)}{secrets.token_hex(8)}"
+    os.close(os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE))
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as old, closing(sqlite3.connect(work)) as copy:
+            old.backup(copy)
+        kept = next(_lasting_names(path))
+        _rename(work, kept)
+    finally:
+        _remove(work)
+    return kept
+
+
+def _lasting_names(path: str) -> Iterator[str]:
+    """Free names for what is replaced at ``path``, without an end."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for number in count(1):
+        kept = f"{path}.before-restore-{stamp}" + (f"-{number}" if number > 1 else "")
+        if not os.path.lexists(kept):
+            yield kept
 
 
 def _copy(path: str, kept: str) -> None:

@@ -30,16 +30,14 @@ from bequest_schema.tables import FOLLOWING, SETTINGS, following
 from .catalog import IS_OUR_TRIGGER
 from .connection import BUSY_SECONDS, Location, locate, translated
 from .remembering import memory_of, plain_of
-from .target_file import NEW_FILE_MODE, check_place
+from .target_content import has_definitions, has_rows
+from .target_faults import said
+from .target_file import NEW_FILE_MODE, check_place, keep_copy
 from .target_loading import SqliteLoading
 from .text import identifier
 
 GUARDED: Final = (("fi", "INSERT"), ("fu", "UPDATE"), ("fd", "DELETE"))
 _REFUSAL: Final = "this database follows a Bequest snapshot and is read-only until it is promoted"
-_HAS_DATA: Final = (
-    "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE substr(lower(tbl_name), 1, 8) <> 'bequest_'"
-    " AND substr(lower(name), 1, 7) <> 'sqlite_')"
-)
 # What holds others first; a virtual table takes its own tables with it.
 _DROP_ORDER: Final = (
     "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view', 'table')"
@@ -49,11 +47,15 @@ _DROP_ORDER: Final = (
 
 
 class SqliteFollowing:
-    """One followed database. For one thread at a time."""
+    """One followed database. For one thread at a time.
+
+    ``kept`` names the copy of what the first load replaced.
+    """
 
     dialect = "sqlite"
 
     def __init__(self, location: Location) -> None:
+        self.kept: str | None = None
         self._location = location
         self._open: sqlite3.Connection | None = None
         self._loading: tuple[Catalog, _InPlace] | None = None
@@ -93,11 +95,12 @@ class SqliteFollowing:
     ) -> None:
         """`Following.reload`."""
         self._make_file()
+        self.kept = None
         with self._using() as connection:
-            self._check_vacant(connection)
             loading = _InPlace(connection, self.name, self._location.path)
             loading.settle(standing.attributes)
             with _writing(connection):
+                self._make_vacant(connection)
                 for kind, name in connection.execute(_DROP_ORDER).fetchall():
                     connection.execute(f"DROP {kind} IF EXISTS main.{identifier(name)}")
                 loading.create(catalog, standing.attributes)
@@ -198,15 +201,20 @@ class SqliteFollowing:
                 self._open.execute("PRAGMA synchronous = NORMAL")
             yield self._open
 
-    def _check_vacant(self, connection: sqlite3.Connection) -> None:
+    def _make_vacant(self, connection: sqlite3.Connection) -> None:
+        """Keep a copy of what is there at the first load. Nobody else can write meanwhile."""
         if standing_row(connection, "id") is not None:
             return
-        (has_data,) = connection.execute(_HAS_DATA).fetchone()
-        if has_data or _exists(connection, SETTINGS):
+        defined = has_definitions(connection)
+        if _exists(connection, SETTINGS) or (defined and has_rows(connection)):
             raise Refused(
-                f"{self.name} holds data and does not follow anything. Nothing was changed. Follow "
-                "into a database that does not exist yet."
+                f"{self.name} holds data, or is captured itself, and does not follow anything. "
+                "Nothing was changed. Follow into a database that does not exist yet, or whose "
+                "tables have no rows."
             )
+        if defined:
+            with said(self.name, "keeping what the database defines"):
+                self.kept = keep_copy(self._location.uri, os.path.realpath(self._location.path))
 
     def _prepared(self, connection: sqlite3.Connection, catalog: Catalog) -> _InPlace:
         if self._loading is None or self._loading[0] is not catalog:
