@@ -171,9 +171,10 @@ class PostgresLoading:
         return copying(table, bases, enums, raw=raw, fresh=self._fresh)
 
     def load(self, table: Table, rows: Iterable[Row]) -> None:
-        """Add ``rows``, behind the caller's back: its fault is raised by the next call.
+        """Add ``rows`` while the caller makes the next ones ready.
 
-        Raises `Refused` when the server does not take a row.
+        Raises `Refused` when the server did not take one of those before; the next call, or
+        `finish`, tells of these.
         """
         self._behind.begin(lambda: self.copy(table, rows))
 
