@@ -285,7 +285,11 @@ class Loading(Protocol):
         ...
 
     def load(self, table: Table, rows: Iterable[Row]) -> None:
-        """Add ``rows``; may be called several times for one table."""
+        """Add ``rows``; may be called several times for one table.
+
+        They may still be under way when this returns: what is wrong with them is then raised by the
+        next call, at the latest by `finish`, and nobody changes them meanwhile.
+        """
         ...
 
     def finish(self) -> None:

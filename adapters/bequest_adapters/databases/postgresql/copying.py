@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from bequest.model import Row, Table, Value
 
@@ -33,7 +35,7 @@ _WIRE: Final = {
     "timestamp": "int8",
     "timestamptz": "int8",
     "numeric": "numeric",
-    "json": "bytea",
+    "json": "jsonb",
 }
 _OWN_WIRE: Final = {20: "int8", 21: "int2", 23: "int4", 26: "oid", 700: "float4", 701: "float8"}
 
@@ -49,6 +51,8 @@ class Copying:
 
     def run(self, cursor: psycopg.Cursor[Any], rows: Iterable[Row]) -> None:
         """Add ``rows``. Raises psycopg's errors, and UnicodeEncodeError for what is no text."""
+        # For this cursor only: everywhere else text is text.
+        cursor.adapters.register_dumper(str, _Jsonb)
         with cursor.copy(self.statement) as copy:
             if self.raw:
                 for row in rows:
@@ -103,15 +107,18 @@ def _wire(form: str, base: int, is_enum: bool) -> str:
     return _OWN_WIRE.get(base) or _WIRE.get(form, "")
 
 
+class _Jsonb(Dumper):
+    """The text of a jsonb value, in version 1 of the type's wire format (jsonb_recv)."""
+
+    format = Format.BINARY
+    oid = 3802
+
+    def dump(self, obj: str) -> bytes:
+        return b"\x01" + obj.encode()
+
+
 def _binary_turn(form: str) -> Callable[[Any], Any] | None:
-    if form == "numeric":
-        return Decimal
-    return _jsonb if form == "json" else None
-
-
-def _jsonb(text: str) -> bytes:
-    # Version 1 of the type's wire format is this byte and the text (jsonb_recv).
-    return b"\x01" + text.encode()
+    return Decimal if form == "numeric" else None
 
 
 def _text_turn(form: str) -> Callable[[Any], Any] | None:

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import rows as row_factories
-from psycopg.pq import TransactionStatus
+from psycopg.adapt import Transformer
+from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from bequest.model import Key, Row, Table
 
@@ -45,28 +47,46 @@ def scan(connection: psycopg.Connection[Any], table: Table) -> Generator[list[Ro
 
 def _blocks(connection: psycopg.Connection[Any]) -> Generator[list[Row]]:
     """The open cursor's rows; the server makes a block while the one before is taken apart."""
-
-    def ask(rows: int) -> psycopg.Cursor[Row]:
-        cursor = psycopg.RawCursor(connection, row_factory=row_factories.tuple_row)
-        return cursor.execute(_query(f"FETCH {rows} {_CURSOR}"), binary=True, prepare=False)
-
-    fetch = _SAMPLE_ROWS
-    found = ask(fetch).fetchall()
+    cursor = psycopg.RawCursor(connection, row_factory=row_factories.tuple_row)
+    first = _query(f"FETCH {_SAMPLE_ROWS} {_CURSOR}")
+    found = cursor.execute(first, binary=True, prepare=False).fetchall()
     if found:
         yield found
-    if len(found) < fetch:
+    if len(found) < _SAMPLE_ROWS:
         # A thread is not worth it.
         return
+    transformer = Transformer(connection)
     with ThreadPoolExecutor(1, "bequest-fetch") as pool:
-        fetch = min(BLOCK_ROWS, fetch * _GROWTH, _rows_that_fit(found))
-        waiting = pool.submit(ask, fetch)
-        while (cursor := waiting.result()).rowcount == fetch:
-            fetch = min(BLOCK_ROWS, fetch * _GROWTH, _rows_that_fit(found))
-            waiting = pool.submit(ask, fetch)
-            found = cursor.fetchall()
-            yield found
-        if cursor.rowcount:
-            yield cursor.fetchall()
+        fetch = min(_SAMPLE_ROWS * _GROWTH, _rows_that_fit(found))
+        waiting = pool.submit(_fetch, connection, fetch)
+        while True:
+            answer, asked = waiting.result(), fetch
+            if answer.ntuples == asked:
+                fetch = min(BLOCK_ROWS, asked * _GROWTH, _rows_that_fit(found))
+                waiting = pool.submit(_fetch, connection, fetch)
+            if answer.ntuples:
+                transformer.set_pgresult(answer)
+                found = transformer.load_rows(0, answer.ntuples, tuple)
+                yield found
+            if answer.ntuples < asked:
+                return
+
+
+def _fetch(connection: psycopg.Connection[Any], rows: int) -> PGresult:
+    """The server's raw answer. Raises psycopg's errors.
+
+    One call that holds no lock of the interpreter. A cursor's takes it for each piece of the answer
+    that arrives, and the thread that decodes lets go of it every 5 ms only.
+    """
+    answer = connection.pgconn.exec_params(
+        _query(f"FETCH {rows} {_CURSOR}"), None, result_format=Format.BINARY
+    )
+    if answer.status == ExecStatus.TUPLES_OK:
+        return answer
+    if answer.error_field(DiagnosticField.SQLSTATE) is None:
+        # Not the server's words but the library's: the connection is gone.
+        raise psycopg.OperationalError(answer.get_error_message())
+    raise psycopg.errors.error_from_result(answer)
 
 
 def lookup(connection: psycopg.Connection[Any], table: Table, keys: Sequence[Key]) -> Iterator[Row]:

@@ -141,8 +141,9 @@ class PostgresTarget:
                 connection.execute("BEGIN")
             self._check(connection, force=force)
             loading = PostgresLoading(connection, self._url, self.name, force=force)
-            yield loading
-            loading.commit()
+            with closing(loading):
+                yield loading
+                loading.commit()
         self.kept, self.left_out = loading.kept, tuple(loading.left_out)
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ class PostgresFollowing:
             if follows:
                 _drop_kept(connection, loading.kept)
             for table, block in rows:
-                loading.load(table, block)
+                loading.copy(table, block)
             loading.finish()
             loading.secure()
             self._mark(connection, catalog, standing)
@@ -113,16 +113,16 @@ class PostgresFollowing:
                 self._begin(connection, before)
                 for number, block in step.resets.items():
                     connection.execute(f"DELETE FROM {source(tables[number])}".encode())
-                    loading.load(tables[number], block)
+                    loading.copy(tables[number], block)
                 # All keys go before the first row comes: two may have exchanged a unique value.
                 for number, changed in step.rows.items():
                     delete_keys(connection, tables[number], list(changed))
                 for number, changed in step.rows.items():
                     rows = [row for row in changed.values() if row is not None]
-                    loading.load(tables[number], rows)
+                    loading.copy(tables[number], rows)
                 for number, counts in step.counts.items():
                     delete_rows(connection, tables[number], counts, self.name)
-                    loading.load(
+                    loading.copy(
                         tables[number], [row for row, count in counts for _ in range(count)]
                     )
                 loading.set_sequences(step.attributes)

@@ -22,6 +22,7 @@ from bequest.errors import BequestError
 from bequest.model import Attributes, Catalog, Memory, Row, SchemaObject, Table
 
 from . import reading
+from .behind import Behind
 from .copying import Copying, copying
 from .definitions_items import BEFORE_ROWS
 from .installation import install_within
@@ -87,6 +88,7 @@ class PostgresLoading:
         self._copying: dict[int, Copying] = {}
         self._rest: tuple[SchemaObject, ...] = ()
         self._finished = False
+        self._behind = Behind(connection)
 
     def create(self, catalog: Catalog, attributes: Attributes) -> None:
         """Make the tables. Raises `Refused` when this server cannot."""
@@ -169,12 +171,21 @@ class PostgresLoading:
         return copying(table, bases, enums, raw=raw, fresh=self._fresh)
 
     def load(self, table: Table, rows: Iterable[Row]) -> None:
-        """Add ``rows``. Raises `Refused` when the server does not take one."""
+        """Add ``rows`` while the caller makes the next ones ready.
+
+        Raises `Refused` when the server did not take one of those before; the next call, or
+        `finish`, tells of these.
+        """
+        self._behind.begin(lambda: self.copy(table, rows))
+
+    def copy(self, table: Table, rows: Iterable[Row]) -> None:
+        """Add ``rows`` now. Raises `Refused` when the server does not take one."""
         with said(self._name, f"loading table {table.name!r}"):
             self._copying[table.id].run(self._connection.cursor(), rows)
 
     def finish(self) -> None:
         """Add keys, indexes, views, triggers and the rest; set the sequences; gather statistics."""
+        self._behind.settle()
         with said(self._name, "setting the sequences"):
             self._set_sequences(self._attributes)
             self._execute(_NAMED_IN_FULL)
@@ -256,6 +267,10 @@ class PostgresLoading:
         self._secure()
         with said(self._name, "committing"):
             self._execute("COMMIT")
+
+    def close(self) -> None:
+        """Wait for a block that is under way, or end it: the connection is the caller's again."""
+        self._behind.close()
 
     def _secure(self) -> None:
         self._build(item for item in self._rest if item.type == _ROW_SECURITY)
