@@ -212,6 +212,30 @@ def test_trim_keeps_the_last_row_and_the_anchor(controller: Make) -> None:
     assert app("SELECT max(seq) FROM bequest_journal") == [(1302,)]
 
 
+def test_trim_takes_the_write_lock_only_for_what_is_worth_it(controller: Make) -> None:
+    app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    app("INSERT INTO t VALUES (1), (2), (3)")
+    app.check()
+    app("BEGIN IMMEDIATE")
+    app.source.trim(app.memory.position)
+    app("COMMIT")
+    assert app("SELECT count(*) FROM bequest_journal") == [(3,)]
+    app.check()
+
+
+def test_remembering_is_one_statement_so_that_no_thread_can_hold_the_lock(
+    controller: Make,
+) -> None:
+    app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    said: list[str] = []
+    with app.source._connections.use() as connection:  # type: ignore[attr-defined]
+        connection.set_trace_callback(said.append)
+    app.source.remember(Memory(serial=3), durable=True)
+    changing = [sql for sql in said if not sql.startswith("PRAGMA")]
+    assert len(changing) == 1
+    assert changing[0].startswith("INSERT OR REPLACE INTO bequest_memory")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

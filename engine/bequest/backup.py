@@ -286,8 +286,10 @@ class Backup:
             except Exception:  # the thread must outlive a fault that nobody foresaw
                 logger.exception("Bequest met an unexpected fault; it goes on in a minute")
                 wait = 60.0
-            if not self._stop.is_set():
-                self._wake.wait(wait)
+            # A controller that commits all the while must not wake a thread that may do nothing.
+            rest = self._watcher.rest_seconds
+            if not self._stop.wait(rest):
+                self._wake.wait(max(0.0, wait - rest))
 
     def _last_publish(self, deadline: float) -> bool:
         if isinstance(self._publisher.last_error, Refused) or not self._ready:

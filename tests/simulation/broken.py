@@ -355,7 +355,7 @@ def gives_up_after_a_failure(patch: pytest.MonkeyPatch) -> None:
 
     def hopeless(self: Any, error: Any) -> float:
         wait = failed(self, error)
-        self._retry_at += 1e9
+        self._not_before += 1e9
         return wait
 
     patch.setattr(Watcher, "_failed", hopeless)

@@ -185,8 +185,12 @@ class Connections:
             self._give_back(connection, file)
 
     @contextmanager
-    def transaction(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
-        """A write transaction, committed at the end. ``durable``: on disk when it returns.
+    def writing(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
+        """A connection in autocommit mode. ``durable``: what it wrote is on disk at the end.
+
+        One statement is then a whole transaction inside SQLite. Python may let another thread go
+        first between two statements, and for 5 ms at a time the write lock would be held for
+        nothing.
 
         In WAL mode the log is synced after the commit, when other writers go on already: SQLite's
         own FULL would hold its lock all the while. Either makes every earlier commit durable, too,
@@ -196,11 +200,17 @@ class Connections:
             log = self._log(connection) if durable else None
             full = durable and log is None
             connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+            yield connection
+            if log is not None:
+                _sync(log)
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """A write transaction, committed at the end; relaxed, as `writing` is."""
+        with self.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-            if log is not None:
-                _sync(log)
 
     def _log(self, connection: sqlite3.Connection) -> str | None:
         (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()

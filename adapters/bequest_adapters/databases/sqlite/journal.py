@@ -19,6 +19,7 @@ from .connection import primary_code
 from .reading import rows
 
 TRIM_ROWS = 500
+TRIM_FROM = 250
 _EPOCH_JULIAN_DAY = 2440587.5
 _DAY_SECONDS = 86400
 
@@ -109,9 +110,13 @@ def pending(connection: sqlite3.Connection, position: Position) -> Pending:
 def trim(connection: sqlite3.Connection, position: Position) -> None:
     """Forget what lies before ``position``, but not the row at it, nor ever the last row.
 
-    Between two steps others get as long a turn as the step took. When the database is busy the
-    rest is left for the next time.
+    Nothing is done for fewer than `TRIM_FROM` rows: after every publish that would be one more time
+    that the write lock is taken. Between two steps others get as long a turn as the step took. When
+    the database is busy the rest is left for the next time.
     """
+    oldest = connection.execute(f"SELECT seq FROM {JOURNAL} ORDER BY seq LIMIT 1").fetchone()
+    if oldest is None or position.seq - oldest[0] < TRIM_FROM:
+        return
     sql = (
         f"DELETE FROM {JOURNAL} WHERE seq IN (SELECT seq FROM {JOURNAL} WHERE seq <"
         f" min(?, (SELECT max(seq) FROM {JOURNAL})) ORDER BY seq LIMIT {TRIM_ROWS})"

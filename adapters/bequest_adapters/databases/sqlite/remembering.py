@@ -12,13 +12,18 @@ from bequest_schema.tables import MEMORY
 
 _PACKED = ("attributes", "intents")
 _COLUMNS = tuple(field.name for field in fields(Memory))
+_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_RECALL = f"SELECT * FROM {MEMORY} WHERE id = 1"
+_REMEMBER = (
+    f"INSERT OR REPLACE INTO {MEMORY}(id, {_NAMES}) VALUES (1, {', '.join('?' for _ in _COLUMNS)})"
+)
 
 
 def recall(connection: sqlite3.Connection) -> Memory:
     """What was remembered last; blank when there is no row."""
     # Not by name: before its next install a database may lack a column of a newer release, and
     # SQLite takes a name in quotes that means no column for a text.
-    cursor = connection.execute(f"SELECT * FROM {MEMORY} WHERE id = 1")
+    cursor = connection.execute(_RECALL)
     row = cursor.fetchone()
     if row is None:
         return Memory()
@@ -42,12 +47,10 @@ def plain_of(memory: Memory) -> dict[str, Any]:
 
 
 def remember(connection: sqlite3.Connection, memory: Memory) -> None:
-    """Replace the row, in the caller's transaction."""
+    """Replace the row: one statement, with nothing of Python's while it holds the lock."""
     packed = {
         "attributes": pack(dict(memory.attributes)),
         "intents": pack([asdict(intent) for intent in memory.intents]),
     }
     values = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
-    names = ", ".join(f'"{name}"' for name in _COLUMNS)
-    marks = ", ".join("?" for _ in _COLUMNS)
-    connection.execute(f"INSERT OR REPLACE INTO {MEMORY}(id, {names}) VALUES (1, {marks})", values)
+    connection.execute(_REMEMBER, values)

@@ -107,7 +107,7 @@ class SqliteSource:
     def remember(self, memory: Memory, *, durable: bool) -> None:
         """`Source.remember`."""
         sound = self._sound
-        with self._connections.transaction(durable=durable) as connection:
+        with self._connections.writing(durable=durable) as connection:
             remembering.remember(connection, memory)
             if sound is not None and sound[1] != sound[0].schema_version:
                 installation.record_schema_version(connection, sound[1])
@@ -131,8 +131,7 @@ class SqliteSource:
     def trim(self, position: str) -> None:
         """`Source.trim`."""
         # A busy database is none of trim's business: the next one removes what this one left.
-        with suppress(Unreachable), self._connections.use() as connection:
-            connection.execute("PRAGMA synchronous = NORMAL")
+        with suppress(Unreachable), self._connections.writing() as connection:
             if _has(connection, JOURNAL):
                 journal.trim(connection, journal.parse(position))
 
