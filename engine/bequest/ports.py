@@ -253,6 +253,25 @@ class Loading(Protocol):
 
 
 @runtime_checkable
+class Provable(Protocol):
+    """A `Loading` whose rows are read back while indexes are made, and in their order. Optional."""
+
+    def keeps_order(self, table: Table) -> bool:
+        """Whether `Loading.scan` should give rows as they were loaded, in the source's own order.
+
+        When it does not after all, the rows are compared once more without regard to it.
+        """
+        ...
+
+    def finishing(self) -> AbstractContextManager[None]:
+        """Instead of `Loading.finish`: all of it is done, or raised, when the context ends.
+
+        `Loading.scan` works inside. What it gives is what is in the database at the end.
+        """
+        ...
+
+
+@runtime_checkable
 class Heir(Protocol):
     """A `Loading` that takes its inheritance into the restore's own transaction. Optional."""
 
