@@ -257,16 +257,23 @@ class Provable(Protocol):
     """A `Loading` whose rows are read back while indexes are made, and in their order. Optional."""
 
     def keeps_order(self, table: Table) -> bool:
-        """Whether `Loading.scan` should give rows as they were loaded, in the source's own order.
+        """Whether rows should be read back as they were loaded, in the order of the source's scan.
 
-        When it does not after all, the rows are compared once more without regard to it.
+        When they are not after all, they are compared once more without regard to it.
+        """
+        ...
+
+    def reread(self, table: Table, take: Callable[[Sequence[Row]], int]) -> None:
+        """Give all rows, as `Loading.scan` reads them, to ``take``, a few at a time.
+
+        It returns their weight in bytes, for the size of the next few.
         """
         ...
 
     def finishing(self) -> AbstractContextManager[None]:
         """Instead of `Loading.finish`: all of it is done, or raised, when the context ends.
 
-        `Loading.scan` works inside. What it gives is what is in the database at the end.
+        Rows can be read back inside. They are what is in the database at the end.
         """
         ...
 

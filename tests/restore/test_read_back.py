@@ -103,7 +103,21 @@ def backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     def turned(self: SqliteLoading, table: Table) -> Iterator[Sequence[Row]]:
         yield [row for block in scan(self, table) for row in block][::-1]
 
-    monkeypatch.setattr(SqliteLoading, "scan", turned)
+    altered(monkeypatch, turned)
+
+
+def altered(
+    monkeypatch: pytest.MonkeyPatch,
+    scan: Callable[[SqliteLoading, Table], Iterator[Sequence[Row]]],
+) -> None:
+    """Let rows be read back as ``scan`` gives them."""
+
+    def reread(self: SqliteLoading, table: Table, take: Callable[[Sequence[Row]], int]) -> None:
+        for block in scan(self, table):
+            take(block)
+
+    monkeypatch.setattr(SqliteLoading, "scan", scan)
+    monkeypatch.setattr(SqliteLoading, "reread", reread)
 
 
 def test_rows_in_another_order_are_the_same_rows(
@@ -187,7 +201,7 @@ def test_a_row_that_is_lost_is_noticed(
     def short(self: SqliteLoading, table: Table) -> Iterator[Sequence[Row]]:
         yield from (block[:-1] for block in scan(self, table))
 
-    monkeypatch.setattr(SqliteLoading, "scan", short)
+    altered(monkeypatch, short)
     monkeypatch.setattr(SqliteLoading, "keeps_order", lambda *_: order)
     with pytest.raises(Different, match="'number'"):
         bequest.restore(made.store, url(tmp_path / "new.db"))
@@ -341,7 +355,7 @@ def test_an_interrupted_restore_leaves_the_old_database_and_no_thread(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(SqliteLoading, "scan", interrupted)
+    altered(monkeypatch, interrupted)
     with pytest.raises(KeyboardInterrupt):
         bequest.restore(made.store, made.url, force=True)
     assert made.path.read_bytes() == old

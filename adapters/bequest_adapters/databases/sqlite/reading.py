@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from bequest.model import Key, Row, Table, Value
 
@@ -54,9 +54,26 @@ def blocks(
 
     The order must be stable inside the caller's transaction.
     """
+    return _tolerantly(connection, sql, lambda cursor: _blocks(cursor, most))
+
+
+def feed(connection: sqlite3.Connection, sql: str, take: Callable[[Sequence[Row]], int]) -> None:
+    """Give the rows of a query to ``take``, which says how many bytes they weigh, piece by piece.
+
+    What it packs anyway need not be packed once more to be measured.
+    """
+    for _ in _tolerantly(connection, sql, lambda cursor: _pieces(cursor, take)):
+        pass
+
+
+def _tolerantly(
+    connection: sqlite3.Connection,
+    sql: str,
+    read: Callable[[sqlite3.Cursor], Iterator[Sequence[Row]]],
+) -> Generator[Sequence[Row]]:
     given = 0
     try:
-        for block in _blocks(connection.execute(sql), most):
+        for block in read(connection.execute(sql)):
             yield block
             given += len(block)
     except sqlite3.OperationalError as error:
@@ -65,8 +82,7 @@ def blocks(
     else:
         return
     connection.text_factory = tolerant
-    rest = f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}"
-    yield from _blocks(connection.execute(rest), most)
+    yield from read(connection.execute(f"SELECT * FROM ({sql}) LIMIT -1 OFFSET {given}"))
 
 
 def _blocks(cursor: sqlite3.Cursor, most: int) -> Generator[Sequence[Row]]:
@@ -80,9 +96,22 @@ def _blocks(cursor: sqlite3.Cursor, most: int) -> Generator[Sequence[Row]]:
         if size_bytes >= BLOCK_BYTES or len(block) == most:
             yield block
             block, size_bytes = [], 0
-        fetch = max(1, min(FETCH_ROWS, BLOCK_BYTES * len(found) // (4 * fetched)))
+        fetch = _next_fetch(len(found), fetched)
     if block:
         yield block
+
+
+def _pieces(
+    cursor: sqlite3.Cursor, take: Callable[[Sequence[Row]], int]
+) -> Generator[Sequence[Row]]:
+    fetch = 1
+    while found := cursor.fetchmany(fetch):
+        fetch = _next_fetch(len(found), take(found))
+        yield found
+
+
+def _next_fetch(rows: int, size_bytes: int) -> int:
+    return max(1, min(FETCH_ROWS, BLOCK_BYTES * rows // (4 * size_bytes)))
 
 
 def scan_sql(connection: sqlite3.Connection, table: Table) -> str:

@@ -401,11 +401,20 @@ class SqliteLoading:
 
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
         """Read the rows back in the table's own order, at most 4096 rows or about 4 MiB a block."""
+        with self._reading(table) as (reader, sql):
+            yield from reading.blocks(reader, sql, reading.CHECK_ROWS)
+
+    def reread(self, table: Table, take: Callable[[Sequence[Row]], int]) -> None:
+        """`bequest.ports.Provable.reread`."""
+        with self._reading(table) as (reader, sql):
+            reading.feed(reader, sql, take)
+
+    @contextmanager
+    def _reading(self, table: Table) -> Generator[tuple[sqlite3.Connection, str]]:
         reader = self._reader
         with said(self._name, f"reading table {table.name!r} back"):
             try:
-                sql = reading.scan_sql(reader, table)
-                yield from reading.blocks(reader, sql, reading.CHECK_ROWS)
+                yield reader, reading.scan_sql(reader, table)
             finally:
                 reader.text_factory = str
 
