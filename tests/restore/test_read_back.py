@@ -19,6 +19,7 @@ from bequest import proof
 from bequest.errors import BequestError, Different, Refused
 from bequest.model import Catalog, Column, Memory, Row, SchemaObject, Table
 from bequest.snapshot.digest import RowRun, RowSum
+from bequest.snapshot.fold import Snapshot
 from bequest_adapters.databases.sqlite import target_beside
 from bequest_adapters.databases.sqlite.target import SqliteTarget
 from bequest_adapters.databases.sqlite.target_loading import SqliteLoading
@@ -226,6 +227,17 @@ def test_the_table_itself_is_read_and_not_an_index_that_could_answer(
             beside = [row for block in loading.scan(made) for row in block]
         after = [row for block in loading.scan(made) for row in block]
     assert beside == after == loaded
+
+
+def test_a_snapshot_has_its_rows_in_the_order_of_the_table_and_not_of_an_index(
+    tmp_path: Path,
+) -> None:
+    made = controller(tmp_path)
+    made.publish()
+    with open(made.store, "rb") as stream:
+        found = {table.name: block for table, block in Snapshot.open(stream).rows()}
+    assert found["pair"] == rows(made.path, "SELECT a, b, v FROM pair ORDER BY b DESC, a")
+    assert found["number"] == rows(made.path, "SELECT i, v FROM number ORDER BY i")
 
 
 # --- equal means equal

@@ -125,7 +125,7 @@ class RowRun:
 
     def take(self, rows: Sequence[Row]) -> int:
         """Take in a few rows; how many bytes they are."""
-        data = marshal.dumps(rows if type(rows) is list else list(rows), _PLAIN)
+        data = marshal.dumps(list(rows), _PLAIN)
         # Without the list's head, so that row follows row.
         self._hash.update(memoryview(data)[_LIST_HEAD_BYTES:])
         self.rows += len(rows)
