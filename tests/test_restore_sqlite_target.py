@@ -85,9 +85,9 @@ def fill(target: SqliteTarget, snapshot: Snapshot, *, force: bool = False) -> Ro
         loading.create(catalog, attributes)
         for table in catalog.tables:
             loading.load(table, rows[table.name])
-        loading.finish()
-        for table in catalog.tables:
-            read[table.name] = [row for block in loading.scan(table) for row in block]
+        with loading.finishing():
+            for table in catalog.tables:
+                read[table.name] = [row for block in loading.scan(table) for row in block]
     return read
 
 

@@ -15,7 +15,7 @@ from .encryption import lock_of
 from .errors import Conflict, Unreachable
 from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
 from .ports import Clock, Cut, Source, Store
-from .snapshot.digest import RowSum
+from .snapshot.digest import Sum
 from .snapshot.fold import Snapshot
 from .snapshot.frame import SEAL
 from .snapshot.writer import FrameWriter, seal_of, write_changes
@@ -196,7 +196,7 @@ def settle_in(
     snapshot: Snapshot,
     memory: Memory,
     *,
-    loaded: Mapping[int, RowSum] | None = None,
+    loaded: Mapping[int, Sum] | None = None,
     unwritten: bool = False,
 ) -> None:
     """Install capture in the new database and let it remember its inheritance.
@@ -224,13 +224,16 @@ def settle_in(
         source.close()
 
 
-def _holds(cut: Cut, loaded: Mapping[int, RowSum]) -> bool:
+def _holds(cut: Cut, loaded: Mapping[int, Sum]) -> bool:
     """Whether the tables' rows are those that were loaded."""
     for table in cut.catalog().tables:
-        found = RowSum()
+        expected = loaded.get(table.id)
+        if expected is None:
+            return False
+        found = expected.blank()
         for block in cut.scan(table):
             found.add(block)
-        if found != loaded.get(table.id):
+        if found != expected:
             return False
     return True
 

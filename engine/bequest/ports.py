@@ -302,6 +302,25 @@ class Loading(Protocol):
 
 
 @runtime_checkable
+class Provable(Protocol):
+    """A `Loading` whose rows are read back while indexes are made, and in their order. Optional."""
+
+    def keeps_order(self, table: Table) -> bool:
+        """Whether rows should be read back as they were loaded, in the order of the source's scan.
+
+        When they are not after all, they are compared once more without regard to it.
+        """
+        ...
+
+    def finishing(self) -> AbstractContextManager[None]:
+        """Instead of `Loading.finish`: all of it is done, or raised, when the context ends.
+
+        Rows can be read back inside. They are what is in the database at the end.
+        """
+        ...
+
+
+@runtime_checkable
 class Heir(Protocol):
     """A `Loading` that takes its inheritance into the restore's own transaction. Optional."""
 

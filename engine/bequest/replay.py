@@ -15,14 +15,14 @@ from typing import Final
 from .adopting import Adoption, settle_in
 from .collector import seldom_collecting
 from .encryption import told
-from .errors import AccessError, BequestError, Conflict, Different, Refused
+from .errors import AccessError, BequestError, Conflict, Refused
 from .model import Memory
 from .plan import Plan
 from .ports import Clock, Heir, Loading, Migratable, Migrations, Store, Target
 from .preflight import Ready, Survey, surveyed, untouched
+from .proof import Proof, finishing
 from .report import PreflightReport, RestoreReport, iso, nothing_restored
-from .snapshot.digest import RowSum
-from .snapshot.fold import full_name
+from .snapshot.digest import Sum
 
 Progress = Callable[[str, int, int | None], None]
 ADOPT_ATTEMPTS: Final = 5
@@ -124,7 +124,7 @@ def _replay(
 
 def _load(
     ready: Ready, loading: Loading, migrations: Migrations | None, progress: Progress | None
-) -> tuple[int, Mapping[int, RowSum]]:
+) -> tuple[int, Mapping[int, Sum]]:
     crossing = ready.crossing
     if migrations is None:
         loading.create(crossing.catalog, crossing.attributes)
@@ -147,32 +147,27 @@ def _load(
 
 def _fill(
     ready: Ready, loading: Loading, progress: Progress | None
-) -> tuple[int, Mapping[int, RowSum]]:
+) -> tuple[int, Mapping[int, Sum]]:
     targets = {table.id: table for table in ready.crossing.catalog.tables}
-    expected = {number: RowSum() for number in targets}
+    proof = Proof(ready, loading)
     total = 0
     for table, rows in ready.snapshot.rows(ready.part.numbers):
         converted = ready.crossing.convert(table, rows)
         loading.load(targets[table.id], converted)
-        expected[table.id].add(converted)
+        proof.expect(table, converted)
         total += len(rows)
         if progress is not None:
             progress("loading", total, None)
-    loading.finish()
     checked = 0
-    for table in ready.part.catalog.tables:
-        found = RowSum()
-        for block in loading.scan(targets[table.id]):
-            found.add(ready.crossing.canonical(table, block))
-            checked += len(block)
-            if progress is not None:
-                progress("verifying", checked, total)
-        if found != expected[table.id]:
-            raise Different(
-                f"Table {full_name(table)!r} does not read back as it was written. The restore was "
-                "undone and the target is as it was. Please report this, with `bequest inspect`."
-            )
-    return total, expected
+
+    def read(count: int) -> None:
+        nonlocal checked
+        checked += count
+        if progress is not None:
+            progress("verifying", checked, total)
+
+    with finishing(loading):
+        return total, proof.verified(read)
 
 
 def _restored(ready: Ready, target: Target, rows: int, *, adopted: bool) -> RestoreReport:

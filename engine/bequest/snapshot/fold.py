@@ -151,6 +151,19 @@ class Snapshot:
             if index >= self._begin.get(table.id, 0) and (only is None or table.id in only):
                 yield table, rows
 
+    def grown(self) -> set[int]:
+        """Numbers of the tables whose new rows `rows` gives behind all others.
+
+        What the tail changes and takes away, it changes where the row stands.
+        """
+        stay = (Operation.UPDATE, Operation.DELETE)
+        return {
+            mutation.table
+            for publish in self.publishes
+            for mutation in publish.mutations
+            if mutation.operation not in stay
+        }
+
     def revisions(self) -> tuple[str, ...]:
         """The controller's Alembic revisions: by its own table if that is here, else the header's.
 

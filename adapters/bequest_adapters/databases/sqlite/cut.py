@@ -116,7 +116,8 @@ class SqliteCut:
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
         """`Cut.scan`."""
         with translated(self._location):
-            yield from reading.blocks(self._connection, reading.scan_sql(table))
+            sql = reading.scan_sql(self._connection, table)
+            yield from reading.blocks(self._connection, sql)
 
     def count(self, table: Table) -> int:
         """`Cut.count`."""

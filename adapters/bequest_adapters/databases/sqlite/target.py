@@ -69,7 +69,7 @@ class SqliteTarget:
         self.check(force=force)
         self.kept = None
         with WorkFile(self._path, self.name) as work:
-            with closing(sqlite3.connect(work.path, isolation_level=None)) as connection:
+            with closing(_connected(work.path)) as connection:
                 loading = SqliteLoading(connection, self.name, work.path)
                 yield loading
                 loading.commit()
@@ -78,6 +78,11 @@ class SqliteTarget:
 
     def close(self) -> None:
         """Nothing is open between two calls."""
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    """To the new file; one thread may make its indexes while another waits."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
 def open_target(url: URL) -> Target:

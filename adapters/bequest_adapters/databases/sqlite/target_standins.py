@@ -27,6 +27,11 @@ class StandIns:
         self._known: set[tuple[str, str]] = set()
         self._needed: tuple[str, str] | None = None
 
+    @property
+    def used(self) -> bool:
+        """Whether any placeholder was needed."""
+        return bool(self._known)
+
     def execute(self, statement: str, values: Sequence[Value] = ()) -> sqlite3.Cursor:
         """As `sqlite3.Connection.execute`; raises `Refused` when a placeholder is really needed."""
         while True:
