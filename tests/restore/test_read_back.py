@@ -112,13 +112,7 @@ def altered(
     scan: Callable[[SqliteLoading, Table], Iterator[Sequence[Row]]],
 ) -> None:
     """Let rows be read back as ``scan`` gives them."""
-
-    def reread(self: SqliteLoading, table: Table, take: Callable[[Sequence[Row]], int]) -> None:
-        for block in scan(self, table):
-            take(block)
-
     monkeypatch.setattr(SqliteLoading, "scan", scan)
-    monkeypatch.setattr(SqliteLoading, "reread", reread)
 
 
 def test_rows_in_another_order_are_the_same_rows(
