@@ -28,7 +28,7 @@ def run(bench: Bench) -> Iterator[Figure]:
         with bequest.Backup(
             *stored, on_event=lambda _, facts: sent.append(facts.get("bytes_sent", 0))
         ) as backup:
-            _settle(backup)
+            _settle(backup, database)
             proxy.clear()
             sent.clear()
             _work(database, changes, seconds)
@@ -64,7 +64,7 @@ def _large(bench: Bench, server: S3Server, proxy: FaultProxy) -> Iterator[Figure
     with bequest.Backup(
         *stored, on_event=lambda _, facts: sent.append(facts.get("bytes_sent", 0))
     ) as backup:
-        _settle(backup)
+        _settle(backup, database)
         proxy.clear()
         sent.clear()
         _work(database, changes, changes / 20)
@@ -78,9 +78,13 @@ def _large(bench: Bench, server: S3Server, proxy: FaultProxy) -> Iterator[Figure
     forget(database)
 
 
-def _settle(backup: bequest.Backup) -> None:
-    """Also let the watcher's first look pass, which asks the store once: it is no change's cost."""
+def _settle(backup: bequest.Backup, database: Path) -> None:
+    """Let pass what a process asks once: the watcher's first look, the first append's clearing up
+    of uploads that were never ended.
+    """
     backup.flush(None)
+    _work(database, 1, 0.0)
+    backup.flush()
     time.sleep(1.0)
 
 
