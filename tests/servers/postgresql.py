@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -119,7 +119,9 @@ def _folder() -> Generator[Path, None, None]:
 
 
 @contextmanager
-def _started(folder: Path) -> Generator[PostgresqlServer, None, None]:
+def _started(
+    folder: Path, changed: Mapping[str, str] | None = None
+) -> Generator[PostgresqlServer, None, None]:
     programs = _programs(folder)
     data = folder / "data"
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-N", "-A", "trust"]
@@ -132,7 +134,8 @@ def _started(folder: Path) -> Generator[PostgresqlServer, None, None]:
     )
     (data / "pg_hba.conf").write_text(_HBA)
     (port,) = free_ports(1)
-    settings = _SETTINGS | {"port": str(port), "unix_socket_directories": str(folder)}
+    place = {"port": str(port), "unix_socket_directories": str(folder)}
+    settings = _SETTINGS | place | dict(changed or {})
     options = [f"--{name}={value}" for name, value in settings.items()]
     command = [*_as_nobody(), str(programs / "postgres"), "-D", str(data), *options]
     url = URL.create("postgresql+psycopg", "postgres", None, "127.0.0.1", port, "postgres")
