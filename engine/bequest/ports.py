@@ -312,6 +312,13 @@ class Provable(Protocol):
         """
         ...
 
+    def found(self, table: Table) -> tuple[int, bytes] | None:
+        """How many rows were read back meanwhile, and the digest of `RowRun` over them.
+
+        ``None`` where they were not. Inside `finishing`.
+        """
+        ...
+
     def finishing(self) -> AbstractContextManager[None]:
         """Instead of `Loading.finish`: all of it is done, or raised, when the context ends.
 

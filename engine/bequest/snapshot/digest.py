@@ -114,9 +114,14 @@ class RowRun:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RowRun):
             return NotImplemented
-        return (self.rows, self._hash.digest()) == (other.rows, other._hash.digest())
+        return (self.rows, self.digest) == (other.rows, other.digest)
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def digest(self) -> bytes:
+        """Of the rows so far."""
+        return self._hash.digest()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take in ``rows``, each of them a tuple."""

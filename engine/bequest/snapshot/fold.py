@@ -9,8 +9,9 @@ object at an earlier publish of its tail: whole as well, and folded only so far.
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -231,7 +232,7 @@ class Snapshot:
     def _read_tail(self, frame: Frame, publish: Publish) -> None:
         try:
             changes, attributes = content(frame, lists=False)
-            publish.mutations += [self._mutation(*item) for item in changes]
+            publish.mutations += self._mutations(changes)
             publish.attributes |= facts(attributes)
         except (TypeError, ValueError, KeyError) as error:
             raise SnapshotDamaged(f"A tail frame cannot be read ({error!r}). {_HELP}") from error
@@ -264,12 +265,16 @@ class Snapshot:
             else:
                 self._bags.setdefault(mutation.table, Multiset()).take(mutation)
 
+    def _mutations(self, changes: Iterable[Any]) -> list[Mutation]:
+        found = [self._mutation(*item) for item in changes]
+        scalars(chain.from_iterable(item.key for item in found))
+        scalars(chain.from_iterable(item.row for item in found if item.row is not None))
+        return found
+
     def _mutation(self, number: int, operation: str, key: Any, row: Any, at: float) -> Mutation:
         table = self._tables[number]
         if len(key) != len(table.key) or not (row is None or len(row) == len(table.columns)):
             raise ValueError(f"a mutation of table {table.name!r} has not its shape")
-        scalars(key)
-        scalars(row or ())
         state = None if row is None else tuple(row)
         if not key and (state is None or operation not in ("i", "d")):
             raise ValueError(f"a mutation of table {table.name!r} has neither key nor row")
@@ -336,13 +341,8 @@ def _apply(table: Table, rows: list[Row], changes: dict[Key, Row | None]) -> lis
     keys = list(zip(*(map(itemgetter(index), rows) for index in table.key), strict=True))
     if changes.keys().isdisjoint(keys):
         return rows
-    result: list[Row] = []
-    for key, row in zip(keys, rows, strict=True):
-        if key not in changes:
-            result.append(row)
-        elif (changed := changes.pop(key)) is not None:
-            result.append(changed)
-    return result
+    # Each change once: what is left of them are new rows.
+    return [row for row in map(changes.pop, keys, rows) if row is not None]
 
 
 def _remaining(

@@ -70,9 +70,9 @@ class SqliteTarget:
         self.kept = None
         with WorkFile(self._path, self.name) as work:
             with closing(_connected(work.path)) as connection:
-                loading = SqliteLoading(connection, self.name, work.path)
-                yield loading
-                loading.commit()
+                with closing(SqliteLoading(connection, self.name, work.path)) as loading:
+                    yield loading
+                    loading.commit()
             work.sync()
             self.kept = loading.kept = swap(work.path, self._path, self.name, force=force)
 

@@ -30,15 +30,18 @@ def is_still(connection: sqlite3.Connection, catalog: Catalog) -> bool:
     return not moves and journal == "off" and not virtual
 
 
+def as_it_is(path: str) -> str:
+    """The URI under which SQLite reads the file without a lock."""
+    return f"file:{quote(path)}?mode=ro&immutable=1"
+
+
 def open_beside(path: str) -> sqlite3.Connection:
     """A reader of the file as it is now: its schema, and the tables' pages.
 
     It stays within one transaction: to begin another it would look at the first page, which is
     being written. Raises sqlite3's errors.
     """
-    connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=ro&immutable=1", uri=True, isolation_level=None
-    )
+    connection = sqlite3.connect(as_it_is(path), uri=True, isolation_level=None)
     try:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -28,7 +28,8 @@ from bequest.errors import BequestError, Refused, SnapshotDamaged
 from bequest.model import Attributes, Catalog, Memory, Row, SchemaObject, Table, Value
 
 from . import installation, reading, remembering
-from .target_beside import beside, is_still, open_beside
+from .target_apart import APART_ROWS, Apart
+from .target_beside import as_it_is, beside, is_still, open_beside
 from .target_faults import said
 from .target_standins import StandIns
 from .text import identifier
@@ -97,6 +98,10 @@ class SqliteLoading:
         self._encoding = "utf-8"
         self._finished = False
         self._aside: list[SchemaObject] = []
+        self._apart = Apart(as_it_is(path))
+        self._ordered: set[int] = set()
+        self._filling: Table | None = None
+        self._filled = 0
 
     def create(self, catalog: Catalog, attributes: Attributes) -> None:
         """Make the tables. Raises `Refused` when this SQLite cannot."""
@@ -233,9 +238,13 @@ class SqliteLoading:
     def load(self, table: Table, rows: Iterable[Row]) -> None:
         """Add ``rows``. Raises `Refused` when SQLite does not take one."""
         insert = self._inserts[table.id]
+        if table is not self._filling:
+            self._hand_over()
+            self._filling, self._filled = table, 0
         with said(self._name, f"loading table {table.name!r}"):
             try:
                 self._load(insert, iter(rows))
+                self._filled += len(rows) if isinstance(rows, Sized) else 0
             finally:
                 if not insert.keeps_computed:
                     self._standins.forgive_functions()
@@ -289,15 +298,35 @@ class SqliteLoading:
 
     def keeps_order(self, table: Table) -> bool:
         """`bequest.ports.Provable.keeps_order`: both sides walk the table's own b-tree."""
+        self._ordered.add(table.id)
         return True
+
+    def found(self, table: Table) -> tuple[int, bytes] | None:
+        """`bequest.ports.Provable.found`."""
+        return self._apart.answer(table.id)
+
+    def _hand_over(self) -> None:
+        """Let a large table, which is full now, be read back while others are loaded."""
+        table = self._filling
+        if table is None or table.id not in self._ordered or self._filled < APART_ROWS:
+            return
+        with said(self._name, f"reading table {table.name!r} back"):
+            if self._is_still():
+                self._connection.execute("COMMIT")
+                self._apart.ask(table.id, reading.scan_sql(self._connection, table))
+                self._connection.execute("BEGIN")
+
+    def _is_still(self) -> bool:
+        return not self._standins.used and is_still(self._connection, self._catalog)
 
     @contextmanager
     def finishing(self) -> Generator[None]:
         """`bequest.ports.Provable.finishing`."""
+        self._hand_over()
         with said(self._name, "writing the rows"):
             self._connection.execute("COMMIT")
             self._pragma(f"cache_size=-{FINISHING_KIB}")
-            still = not self._standins.used and is_still(self._connection, self._catalog)
+            still = self._is_still()
         if not still:
             self.finish()
             yield
@@ -427,6 +456,10 @@ class SqliteLoading:
         with said(self._name, "committing"):
             if str(self._attributes.get("journal_mode", "")).lower() == "wal":
                 self._pragma("journal_mode=WAL")
+
+    def close(self) -> None:
+        """End what reads back."""
+        self._apart.close()
 
     def _pragma(self, setting: str) -> None:
         self._connection.execute(f"PRAGMA {setting}").fetchall()
