@@ -17,7 +17,7 @@ format:
 nightly:
 	.venv/bin/pytest -n 2 --nightly
 
-# Against the peers, about 20 minutes: pip install -e '.[bench]' first. See docs/performance.md.
+# Against the peers, about 12 minutes: pip install -e '.[bench]' first. See docs/performance.md.
 bench:
 	.venv/bin/python -m benchmarks
 
