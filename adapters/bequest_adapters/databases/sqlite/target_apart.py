@@ -113,8 +113,8 @@ def _opened(uri: str) -> sqlite3.Connection:
                 raise
             time.sleep(OPENING_SECONDS)
         else:
-            break
-    return connection
+            return connection
+    raise AssertionError("the loop above returns or raises")
 
 
 def _serve() -> None:
