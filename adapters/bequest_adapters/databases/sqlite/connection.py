@@ -160,11 +160,11 @@ class Connections:
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._file = _identity(location.path)
+        self._file = identity(location.path)
 
     def renew(self) -> None:
         """Leave a file whose name another one bears now: what was open would go on unseen."""
-        file = _identity(self.location.path)
+        file = identity(self.location.path)
         with self._lock:
             if file is None or file == self._file:
                 return
@@ -240,7 +240,8 @@ class Connections:
         connection.close()
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def identity(path: str) -> tuple[int, int] | None:
+    """Which file a path leads to, by device and inode; ``None`` for none."""
     try:
         found = os.stat(path)
     except OSError:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from .connection import identity
+
 COMPANIONS: Final = ("-wal", "-shm", "-journal")
 _PROC: Final = "/proc"
 
@@ -19,7 +21,7 @@ def users(path: str) -> list[int]:
     Compares device and inode, because a name may differ between containers. Empty where there is
     no ``/proc``.
     """
-    wanted = {found for suffix in ("", *COMPANIONS) if (found := _identity(path + suffix))}
+    wanted = {found for suffix in ("", *COMPANIONS) if (found := identity(path + suffix))}
     if not wanted:
         return []
     return sorted(int(pid) for pid in _numbers(_PROC) if _has_open(pid, wanted))
@@ -27,7 +29,7 @@ def users(path: str) -> list[int]:
 
 def _has_open(pid: str, wanted: set[tuple[int, int]]) -> bool:
     folder = f"{_PROC}/{pid}/fd"
-    return any(_identity(f"{folder}/{number}") in wanted for number in _numbers(folder))
+    return any(identity(f"{folder}/{number}") in wanted for number in _numbers(folder))
 
 
 def _numbers(folder: str) -> list[str]:
@@ -35,11 +37,3 @@ def _numbers(folder: str) -> list[str]:
         return [name for name in os.listdir(folder) if name.isdecimal()]
     except OSError:
         return []  # the process ended meanwhile, or is not ours to look into
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
