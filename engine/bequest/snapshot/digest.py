@@ -98,8 +98,9 @@ class RowSum:
 
 
 class RowRun:
-    """A digest of rows in their order, within this process; how they came in blocks is all one.
+    """A digest of rows in their order; how they came in blocks is all one.
 
+    Another process of the same Python may make it of its own rows: nothing in it is keyed.
     SHA-1, which most processors have an instruction for, over the rows as `marshal` writes them:
     the types and every bit of a value count, so 1, 1.0 and True are three values, and -0.0 is not
     0.0. It is to tell accidents apart, as `RowSum` is.
