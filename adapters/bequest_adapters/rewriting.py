@@ -52,7 +52,7 @@ class RewriteApart:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
-    def __call__(self, *, overwrite: bool) -> PublishReport | None:
+    def __call__(self) -> PublishReport | None:
         """The report, or ``None`` where no such process can be started.
 
         Raises what the publish raised there, `Unreachable` when it was killed.
@@ -62,7 +62,7 @@ class RewriteApart:
         if self._cipher is not None and not isinstance(self._cipher, KeyRing):
             return None  # somebody else's, which cannot be told to another process
         lines = [] if self._cipher is None else self._cipher.lines()
-        request = {**self._request, "overwrite": overwrite, "path": sys.path, "keys": lines}
+        request = {**self._request, "path": sys.path, "keys": lines}
         try:
             with self._lock:
                 process = self._process = subprocess.Popen(
@@ -124,7 +124,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         store,
         registry.system_clock(),
         limits=Limits(**request["limits"]),
-        overwrite=request["overwrite"],
         mode=request["mode"],
     )
     try:

@@ -7,10 +7,11 @@ finds a defined state, the history stays in the tail, and the new controller goe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from .ancestry import adopted
 from .encryption import lock_of
 from .errors import Conflict, Unreachable
 from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
@@ -32,14 +33,18 @@ class Adoption:
     """
 
     def __init__(
-        self, store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int
+        self, store: Store, snapshot: Snapshot, clock: Clock, token: Callable[[], str], rows: int
     ) -> None:
+        """``token`` makes random texts: one for the publish, one for the new installation."""
         self._store = store
         self._snapshot = snapshot
         self._rows = rows
         self._before = snapshot.newest
+        self._installation = token()
         before = self._before
-        self._mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
+        same = "" if snapshot.later else before.origin
+        origin = adopted(same, self._installation)
+        self._mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token(), origin)
         parts: list[bytes] = []
         # Under the object's own key: where that is not the current one, the next publish rewrites.
         lock = lock_of(store, snapshot.key_id)
@@ -60,6 +65,7 @@ class Adoption:
         """
         snapshot, mark = self._snapshot, self._mark
         return Memory(
+            installation=self._installation,
             lineage=mark.lineage,
             epoch=mark.epoch,
             serial=self._before.serial,
@@ -83,6 +89,7 @@ class Adoption:
                 ),
             ),
             key_id=snapshot.key_id,
+            inherited=self._before.token,
         )
 
     def send(self) -> Memory:
@@ -93,6 +100,7 @@ class Adoption:
         after = _append(self._store, self._data, stat, self._mark)
         mark, snapshot = self._mark, self._snapshot
         return Memory(
+            installation=self._installation,
             lineage=mark.lineage,
             epoch=mark.epoch,
             serial=mark.serial,
@@ -107,13 +115,16 @@ class Adoption:
             state="ok",
             last_success=snapshot.at,
             key_id=snapshot.key_id,
+            inherited=self._before.token,
         )
 
     def _tail_bytes(self) -> int:
         return self._snapshot.size_bytes - self._snapshot.base_bytes + len(self._data)
 
 
-def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
+def adopt(
+    store: Store, snapshot: Snapshot, clock: Clock, token: Callable[[], str], rows: int
+) -> Memory:
     """Say in the object that the lineage goes on elsewhere. Raises `Conflict`, `AccessError`."""
     return Adoption(store, snapshot, clock, token, rows).send()
 

@@ -346,7 +346,7 @@ def _inherit(
             key_id,
         )
         try:
-            return adopt(store, cast(Snapshot, place), clock, token(), 0), catalog
+            return adopt(store, cast(Snapshot, place), clock, token, 0), catalog
         except Conflict:
             if attempt == ATTEMPTS - 1:
                 raise

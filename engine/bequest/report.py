@@ -31,6 +31,9 @@ class PublishReport(Report):
     """One publish. ``action`` is create, append, rewrite or unchanged; sizes in bytes.
 
     ``key_id``, here and below, names the key that the object is encrypted under: ``None`` for none.
+    ``replaced`` has ``lineage``, ``epoch``, ``serial``, ``rows`` and ``at`` of an object that was
+    replaced by name; the last two are ``None`` where it could not be read. ``kept`` is the address
+    of its copy.
     """
 
     action: str
@@ -44,6 +47,27 @@ class PublishReport(Report):
     duration_s: float
     not_covered: tuple[tuple[str, str], ...] = ()
     key_id: str | None = None
+    replaced: dict[str, Any] | None = None
+    kept: str | None = None
+
+
+@dataclass(frozen=True)
+class AdoptReport(Report):
+    """A database that is the owner of its lineage from now on.
+
+    ``adopted`` is false where it was the owner before. ``kept`` is the address of the copy of
+    another history's object, where there was one.
+    """
+
+    adopted: bool
+    lineage: str
+    epoch: int
+    epoch_before: int
+    serial: int
+    rows: int
+    tables: int
+    duration_s: float
+    kept: str | None = None
 
 
 @dataclass(frozen=True)

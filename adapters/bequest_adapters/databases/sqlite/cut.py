@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 
+from bequest.ancestry import origin_of
 from bequest.model import Attributes, Catalog, Key, Memory, Mutation, Row, Table, Value
 
 from . import journal, reading
@@ -54,6 +55,14 @@ class SqliteCut:
     def position(self) -> str:
         """`Cut.position`; empty where capture is not whole, so that nothing can follow it."""
         return self._position
+
+    @property
+    def origin(self) -> str:
+        """`Cut.origin`."""
+        installation = "" if self._flaw else self._record.installation
+        if not installation:
+            return ""
+        return origin_of(installation, journal.newest_rows(self._connection, installation))
 
     @property
     def fault(self) -> str:
