@@ -92,6 +92,7 @@ class Backup:
             overwrite=overwrite,
             mode=mode,
             apart=self._apart,
+            by=registry.this_process(),
         )
         self._watcher = Watcher(
             self._source,

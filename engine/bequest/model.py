@@ -111,12 +111,27 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Which publish an object is: kept in the object's seal and in the store's metadata."""
+    """Which publish an object is: kept in the object's seal and in the store's metadata.
+
+    ``origin`` says which journal rows the published state came from, in the source's own words:
+    printable ASCII, at most `bequest.snapshot.soundness.ORIGIN_CHARACTERS`. The token alone
+    identifies a publish, so two marks are equal whatever their origins are.
+    """
 
     lineage: str
     epoch: int
     serial: int
     token: str
+    origin: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who made a publish: the machine, the number of the process there, and what that is called."""
+
+    host: str
+    process: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ def backup(
             limits=limits,
             overwrite=overwrite,
             progress=progress,
+            by=registry.this_process(),
         )
         report = publisher.publish(rewrite=rewrite, check=True, exact=True)
         uncovered = () if recorder is None else recorder.uncovered
