@@ -14,14 +14,17 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import astuple
 from typing import Any, Final, cast
 
 from bequest import errors
 from bequest.compactor import Limits
 from bequest.errors import BequestError, Unreachable
+from bequest.model import Author
 from bequest.ports import Cipher
 from bequest.report import PublishReport
 
+from .author import this_process
 from .cipher import KeyRing, parsed
 
 _BOOT: Final = (
@@ -63,6 +66,7 @@ class RewriteApart:
             return None  # somebody else's, which cannot be told to another process
         lines = [] if self._cipher is None else self._cipher.lines()
         request = {**self._request, "path": sys.path, "keys": lines}
+        request["by"] = astuple(this_process())
         try:
             with self._lock:
                 process = self._process = subprocess.Popen(
@@ -125,6 +129,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         registry.system_clock(),
         limits=Limits(**request["limits"]),
         mode=request["mode"],
+        by=Author(*request["by"]),
     )
     try:
         report = publisher.publish(rewrite=True, check=True)

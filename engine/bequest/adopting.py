@@ -14,7 +14,7 @@ from typing import Final
 from .ancestry import adopted
 from .encryption import lock_of
 from .errors import Conflict, Unreachable
-from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
+from .model import Author, Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
 from .ports import Clock, Cut, Source, Store
 from .snapshot.digest import Sum
 from .snapshot.fold import Snapshot
@@ -33,7 +33,13 @@ class Adoption:
     """
 
     def __init__(
-        self, store: Store, snapshot: Snapshot, clock: Clock, token: Callable[[], str], rows: int
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        clock: Clock,
+        token: Callable[[], str],
+        rows: int,
+        by: Author | None = None,
     ) -> None:
         """``token`` makes random texts: one for the publish, one for the new installation."""
         self._store = store
@@ -53,7 +59,7 @@ class Adoption:
         if snapshot.later:
             _go_back(writer, snapshot, clock.time())
             told["restored"] = snapshot.mark.serial
-        writer.frame(SEAL, told, seal_of(self._mark, clock.time()))
+        writer.frame(SEAL, told, seal_of(self._mark, clock.time(), by))
         self._data = b"".join(parts)
         self._chain = writer.chain.hex()
 
@@ -123,10 +129,15 @@ class Adoption:
 
 
 def adopt(
-    store: Store, snapshot: Snapshot, clock: Clock, token: Callable[[], str], rows: int
+    store: Store,
+    snapshot: Snapshot,
+    clock: Clock,
+    token: Callable[[], str],
+    rows: int,
+    by: Author | None = None,
 ) -> Memory:
     """Say in the object that the lineage goes on elsewhere. Raises `Conflict`, `AccessError`."""
-    return Adoption(store, snapshot, clock, token, rows).send()
+    return Adoption(store, snapshot, clock, token, rows, by).send()
 
 
 def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:

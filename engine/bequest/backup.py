@@ -90,6 +90,7 @@ class Backup:
             limits=self._limits,
             mode=mode,
             apart=self._apart,
+            by=registry.this_process(),
         )
         self._watcher = Watcher(
             self._source,

@@ -113,16 +113,26 @@ class Mutation:
 class Mark:
     """Which publish an object is: kept in the object's seal and in the store's metadata.
 
-    ``origin`` is the source's own word for the journal rows that the published state came from
-    (`bequest.ports.Cut.origin`); empty where there is none. `bequest.ports.Source.descends` says
-    whether a database's history still contains them.
+    ``origin`` says which journal rows the published state came from, in the source's own words
+    (`bequest.ports.Cut.origin`): printable ASCII, at most
+    `bequest.snapshot.soundness.ORIGIN_CHARACTERS`; empty where there is none. The token alone
+    identifies a publish, so two marks are equal whatever their origins are.
     """
 
     lineage: str
     epoch: int
     serial: int
     token: str
-    origin: str = ""
+    origin: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who made a publish: the machine, the number of the process there, and what that is called."""
+
+    host: str
+    process: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

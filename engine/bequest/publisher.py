@@ -25,6 +25,7 @@ from .fence import Verdict, judge
 from .model import (
     LEFT_OUT,
     Attributes,
+    Author,
     Catalog,
     Intent,
     Key,
@@ -93,6 +94,7 @@ class Publisher:
         token: Callable[[], str] = _token,
         progress: Callable[[str, int, int | None], None] | None = None,
         apart: Apart | None = None,
+        by: Author | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -102,6 +104,7 @@ class Publisher:
         self._token = token
         self._progress = progress
         self._apart = apart
+        self._by = by
         self._lock = RLock()
         self._checked = False
         self._replacing: Mark | None = None
@@ -270,7 +273,7 @@ class Publisher:
                 try:
                     lock = lock_of(self._store, memory.key_id)
                     data, chain = write_tail(
-                        mutations, changed, blocks, mark, at, chain, room, lock
+                        mutations, changed, blocks, mark, at, chain, room, lock, self._by
                     )
                 except TailTooLarge as error:
                     raise _NeedsRewrite("the tail outweighs its share of the base") from error
@@ -377,7 +380,7 @@ class Publisher:
                 header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)
                 chain, size, rows = write_base(
-                    cut, header, catalog, attributes, mark, at, body, seen.add, lock
+                    cut, header, catalog, attributes, mark, at, body, seen.add, lock, self._by
                 )
                 self._guard(memory, rows, cut, catalog)
             intent = Intent(

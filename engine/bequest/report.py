@@ -198,7 +198,8 @@ class InspectReport(Report):
 
     ``locked``: its key was not given. Then only what stands outside of the payloads is known, and
     that the object is whole; ``rows``, ``tables``, ``objects``, ``tail_mutations``, ``files`` and
-    ``not_covered`` are empty.
+    ``not_covered`` are empty. ``published_by`` has ``host`` and ``process`` of who made the last
+    publish, as the object says it; ``None`` when it does not. ``published_at`` is its time.
     """
 
     store: str
@@ -226,6 +227,8 @@ class InspectReport(Report):
     files: int = 0
     key_id: str | None = None
     locked: bool = False
+    published_by: dict[str, Any] | None = None
+    published_at: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -187,5 +186,3 @@ def _adopted(before: Memory, report: PublishReport, *, adopted: bool) -> AdoptRe
         tables=report.tables,
         duration_s=report.duration_s,
     )
-
-

@@ -84,6 +84,7 @@ def backup(
             registry.system_clock(),
             limits=limits,
             progress=progress,
+            by=registry.this_process(),
         )
         if replace is None:
             report = publisher.publish(rewrite=rewrite, check=True, exact=True)

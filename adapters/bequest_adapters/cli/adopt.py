@@ -41,9 +41,7 @@ def command(context: click.Context, database: str, store: Any, as_json: bool) ->
     import bequest
 
     with progress(quiet=as_json) as listener:
-        report = bequest.adopt(
-            database, store, limits=settings(context).limits, progress=listener
-        )
+        report = bequest.adopt(database, store, limits=settings(context).limits, progress=listener)
     if as_json:
         print_json(dict(report))
         return

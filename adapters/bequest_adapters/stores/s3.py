@@ -51,9 +51,10 @@ from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .bodies import parts as parts_of
 from .findings import Finding, Scratch
 from .keys import Keys
+from .marks import to_metadata
 from .s3_client import Client, S3Settings, connect, settings
 from .s3_errors import calling, no_bucket
-from .s3_reading import S3Reading, history, metadata_of, past
+from .s3_reading import JOINT, S3Reading, history, past
 from .s3_survey import SMALLEST_PART_BYTES, remove, survey
 
 logger = logging.getLogger("bequest")
@@ -309,7 +310,7 @@ class S3Store:
                 **self._settings.for_new_objects(),
                 Body=data,
                 ContentMD5=_md5(data),
-                Metadata=metadata_of(mark),
+                Metadata=to_metadata(mark, JOINT),
             )
         self._known = _Known(answer["ETag"], data)
         return Stat(answer["ETag"], len(data), mark)
@@ -339,7 +340,7 @@ class S3Store:
         self._abort_orphans()
         with calling(self.name, writing=True):
             answer = self._client.create_multipart_upload(
-                **self._place, **self._settings.for_new_objects(), Metadata=metadata_of(mark)
+                **self._place, **self._settings.for_new_objects(), Metadata=to_metadata(mark, JOINT)
             )
         upload = _Upload(self._client, self.name, self._place, answer["UploadId"], onto)
         try:

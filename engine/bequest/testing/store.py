@@ -27,8 +27,9 @@ import pytest
 
 from ..errors import Conflict, SnapshotMissing, Unreachable
 from ..model import Mark, Stat
-from ..ports import Store
+from ..ports import Historic, Store
 from ..snapshot.extent import Extent
+from ..snapshot.soundness import ORIGIN_CHARACTERS
 from ..versions import read_newer
 from .objects import Sample, sample, whole
 
@@ -97,6 +98,20 @@ class StoreConformance:
             fresh.append(frame, onto=onto, mark=mark)
             current = current.appended(frame, mark, chain)
         assert _read(open_store()).chain == current.chain
+
+    def test_a_mark_travels_with_its_origin(self, open_store: OpenStore) -> None:
+        current = sample(size_bytes=self.large_bytes, origin=ORIGIN)
+        store, witness = open_store(), open_store()
+        stat = store.rewrite(current.body(), len(current.data), onto=None, mark=current.mark)
+        _bears(witness, stat, ORIGIN)
+        for origin in (LONGEST_ORIGIN, "", ORIGIN):
+            frame, mark, chain = current.next_frame(origin=origin)
+            stat = store.append(frame, onto=stat, mark=mark)
+            current = current.appended(frame, mark, chain)
+            _bears(witness, stat, origin)
+        again = sample(9, size_bytes=self.large_bytes, origin=LONGEST_ORIGIN)
+        stat = store.rewrite(again.body(), len(again.data), onto=stat, mark=again.mark)
+        _bears(witness, stat, LONGEST_ORIGIN)
 
     def test_a_rewrite_leaves_nothing_of_the_object_before(self, open_store: OpenStore) -> None:
         store, _, stat = self._published(open_store, size_bytes=max(self.large_bytes, 100_000))
@@ -272,6 +287,8 @@ class StoreConformance:
         assert _read(open_store()).chain == current.chain
 
 
+ORIGIN: Final = "7f3a: 1204%20 {[two  spaces]}"
+LONGEST_ORIGIN: Final = "%~" * (ORIGIN_CHARACTERS // 2)
 _LIKE_A_VERSION: Final = '"0123456789abcdef0123456789abcdef"'
 
 
@@ -283,6 +300,17 @@ def _read(store: Store) -> Extent:
         except Unreachable:
             continue
     raise AssertionError("the object was replaced during each of 100 reads")
+
+
+def _bears(store: Store, written: Stat, origin: str) -> None:
+    """The writer's answer, the object, its metadata and its listing all tell the origin."""
+    marks = [written.mark, _present(store).mark, _read(store).mark]
+    with read_newer(store, "") as found:
+        assert found is not None
+        marks.append(found[0].mark)
+    if isinstance(store, Historic):
+        marks += [version.mark for version in store.history(9) if version.current]
+    assert {None if mark is None else mark.origin for mark in marks} == {origin}
 
 
 def _present(store: Store) -> Stat:

@@ -138,9 +138,7 @@ def holds(connection: sqlite3.Connection, installation: str, described: str) -> 
 
 
 def _between(connection: sqlite3.Connection, after: int, last: int) -> list[Sequence[Value]]:
-    sql = (
-        f"SELECT seq, at, tab, op, {_KEYS} FROM {JOURNAL} WHERE seq > ? AND seq <= ? ORDER BY seq"
-    )
+    sql = f"SELECT seq, at, tab, op, {_KEYS} FROM {JOURNAL} WHERE seq > ? AND seq <= ? ORDER BY seq"
     return list(rows(connection, sql, (after, last)))
 
 

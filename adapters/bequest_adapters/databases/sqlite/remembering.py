@@ -82,9 +82,7 @@ def recall(identity: Identity, side: SideFile) -> Memory:
     """What is remembered of the database that is ``identity``."""
     if not identity.installation:
         return Memory()
-    who = Memory(
-        installation=identity.installation, lineage=identity.lineage, epoch=identity.epoch
-    )
+    who = Memory(installation=identity.installation, lineage=identity.lineage, epoch=identity.epoch)
     record = side.read(identity.installation, MEMORY)
     copied = _copied(side, record)
     if record is None or copied:

@@ -179,7 +179,6 @@ class SideFile:
         finally:
             os.close(file)
 
-
     def _mode(self) -> int:
         """Anyone who may use the database may use this file. Its own file comes later at times."""
         try:

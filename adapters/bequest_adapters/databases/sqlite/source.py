@@ -84,7 +84,9 @@ class SqliteSource:
         with translated(self._location):
             if not self._side.is_own():
                 self._side.own(identity.installation)
-            remembering.remember(Memory(installation=identity.installation), self._side, durable=True)
+            remembering.remember(
+                Memory(installation=identity.installation), self._side, durable=True
+            )
         return identity
 
     def _identity(self) -> Identity | None:
