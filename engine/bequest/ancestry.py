@@ -2,8 +2,8 @@
 
 An *origin* is a list of alternatives, any of which proves descent, separated by spaces. Each names
 one installation of capture, by a hash of its random id, and what that database's journal contained
-last: ``HASH`` alone means that its journal was empty, ``HASH:ROWS`` describes its newest rows in the
-database adapter's own words. An adoption changes nothing of the state, so its seal bears the
+last: ``HASH`` alone means that its journal was empty, ``HASH:ROWS`` describes its newest rows in
+the database adapter's own words. An adoption changes nothing of the state, so its seal bears the
 origin that the object had as well as that of the new, empty journal: a controller whose object was
 adopted by mistake can still prove that nothing was added.
 

@@ -57,8 +57,8 @@ def ours(memory: Memory, stat: Stat, store: str) -> Mark:
     mark = stat.mark
     if mark is None:
         raise Refused(
-            f"The object at {store} is not a Bequest snapshot, or it lost its metadata. It was left "
-            "as it is and nothing was backed up. Choose another name for the backup."
+            f"The object at {store} is not a Bequest snapshot, or it lost its metadata. It was "
+            "left as it is and nothing was backed up. Choose another name for the backup."
         )
     if mark.lineage != memory.lineage:
         never = "" if memory.serial else ", and has not published anything yet"

@@ -41,9 +41,8 @@ def adopt(source: Source, store: Store, publisher: Publisher, limits: Limits) ->
         owner = _owns(memory, stat, store, source)
         mark = None if stat is None or owner else ours(memory, stat, store.name)
         kept = None
-        if stat is not None and mark is not None:
-            if not is_ancestor(memory, mark, source.descends):
-                kept = _keep(store, stat, mark)
+        if stat and mark and not is_ancestor(memory, mark, source.descends):
+            kept = _keep(store, stat, mark)
         if not owner:
             source.remember(_taken(memory, mark), durable=True)
     if owner:

@@ -15,6 +15,7 @@ from typing import Final
 
 import psycopg
 
+from bequest.ancestry import origin_of
 from bequest.errors import Unreachable
 from bequest.model import Attributes, Catalog, Key, Memory, Mutation, Row, Table, Value
 from bequest_schema.tables import SETTINGS
@@ -26,6 +27,7 @@ from .fingerprint import FINGERPRINT
 from .installation import Record, installed, read_fingerprint, read_record
 from .journal import Position
 from .naming import literal, qualified
+from .remembering import installations
 from .shapes import NOT_OURS, read_shapes
 
 PATIENCE_SECONDS: Final = 2.0
@@ -93,6 +95,19 @@ class PostgresCut:
         if self._stale:
             return ""
         return str(Position(self._snapshot, self._known.fingerprint, self._known.generation))
+
+    @property
+    def origin(self) -> str:
+        """`Cut.origin`."""
+        if self._stale:
+            return ""
+        with translated(self._address):
+            installation = next(iter(installations(self._connection)), "")
+            if not installation:
+                return ""
+            generation = self._known.generation
+            rows = journal.newest_rows(self._connection, installation, generation)
+            return origin_of(installation, rows)
 
     @property
     def fault(self) -> str:
