@@ -109,6 +109,21 @@ class Rereading(Protocol):
         ...
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """What a store adds that can keep a copy of its object. Optional; see `bequest.keeping`."""
+
+    def keep(self, onto: Stat, label: str) -> str:
+        """Copy the object, if it is still ``onto``, under its name with ``.label`` behind it.
+
+        The store copies it by itself, mark and all, and the object stays as it is. Nothing is ever
+        replaced: where that name holds something else, a number follows it; where it holds this
+        copy already, nothing is done. Returns the copy's address, as `bequest restore` takes it.
+        Raises `Conflict` when the object is not ``onto`` any more.
+        """
+        ...
+
+
 class Cipher(Protocol):
     """Keys, each known by its id. The first one given writes; all of them read."""
 

@@ -56,6 +56,12 @@ class S3Reading:
             answer["ETag"], answer["ContentLength"], from_metadata(answer["Metadata"], JOINT)
         )
 
+    def metadata(self, onto: Stat) -> Mapping[str, str]:
+        """All user metadata of ``onto``. Raises `Conflict` when it is gone."""
+        with calling(self._name, writing=True):
+            answer = self._client().head_object(**self._place, IfMatch=onto.version)
+        return cast("Mapping[str, str]", answer["Metadata"])
+
     @contextmanager
     def read_newer(self, version: str) -> Generator[tuple[Stat, BinaryIO] | None, None, None]:
         """What is there and its bytes, or ``None`` while it is still ``version``."""
