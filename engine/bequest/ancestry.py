@@ -28,9 +28,17 @@ def name_of(installation: str) -> str:
     return hashed.hexdigest()
 
 
-def origin_of(installation: str, rows: str = "") -> str:
-    """The origin of a state whose journal ends with ``rows``; empty ``rows`` for no journal."""
-    return f"{name_of(installation)}:{rows}" if rows else name_of(installation)
+def origin_of(installations: Sequence[str], rows_of: Callable[[str], str]) -> str:
+    """The origin of a state: what ``rows_of`` says under the present installation, and the last.
+
+    With the last one the database that an adoption was taken from can prove that nothing was added
+    since. Empty rows stand for an empty journal.
+    """
+    found: list[str] = []
+    for installation in installations[:2]:
+        rows = rows_of(installation)
+        found.append(f"{name_of(installation)}:{rows}" if rows else name_of(installation))
+    return " ".join(found)
 
 
 def adopted(origin: str, installation: str) -> str:

@@ -18,8 +18,9 @@ from typing import Any, Final
 from .compactor import Limits
 from .errors import BequestError, Refused, SnapshotError, UsageError
 from .fence import is_ancestor, judge, ours, replacement_of
+from .keeping import keep
 from .model import Mark, Memory, Stat
-from .ports import Keeping, Source, Store
+from .ports import Source, Store
 from .publisher import Publisher
 from .report import AdoptReport, PublishReport
 from .verify import inspect
@@ -156,14 +157,7 @@ def _facts(store: Store, mark: Mark) -> dict[str, Any]:
 
 
 def _keep(store: Store, stat: Stat, mark: Mark) -> str:
-    label = f"replaced-{mark.lineage[:8]}-{mark.epoch}.{mark.serial}"
-    if not isinstance(store, Keeping):
-        raise Refused(
-            f"The store {store.name} cannot keep a copy of the object that would be replaced. It "
-            "was left as it is and nothing was backed up. Copy the object yourself and choose "
-            "another name for this backup."
-        )
-    return store.keep(stat, label)
+    return keep(store, stat, f"replaced-{mark.lineage[:8]}-{mark.epoch}.{mark.serial}")
 
 
 def _another(store: Store, named: str, mark: Mark | None) -> BequestError:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -102,12 +103,8 @@ class PostgresCut:
         if self._stale:
             return ""
         with translated(self._address):
-            installation = next(iter(installations(self._connection)), "")
-            if not installation:
-                return ""
-            generation = self._known.generation
-            rows = journal.newest_rows(self._connection, installation, generation)
-            return origin_of(installation, rows)
+            rows = partial(journal.newest_rows, self._connection, self._known.generation)
+            return origin_of(installations(self._connection), rows)
 
     @property
     def fault(self) -> str:

@@ -20,7 +20,7 @@ from .connection import Connection
 from .forms import expression
 
 TRIM_ROWS: Final = 1000
-ORIGIN_ROWS: Final = 16
+ORIGIN_ROWS: Final = 8
 """So many rows prove descent; each is one statement, stamped to the microsecond."""
 _EMPTY: Final = "empty-"
 _TABLE: Final = f"bequest.{JOURNAL}"
@@ -139,7 +139,7 @@ def trim(connection: Connection, position: Position) -> None:
         connection.execute("COMMIT")
 
 
-def newest_rows(connection: Connection, installation: str, generation: str) -> str:
+def newest_rows(connection: Connection, generation: str, installation: str) -> str:
     """The newest rows of the journal, for an origin (`bequest.ancestry`).
 
     Of an empty journal the generation, which changes when history is dropped.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from bequest.ancestry import origin_of
 from bequest.model import Attributes, Catalog, Key, Memory, Mutation, Row, Table, Value
@@ -11,6 +12,7 @@ from bequest.model import Attributes, Catalog, Key, Memory, Mutation, Row, Table
 from . import journal, reading
 from .connection import Location, translated
 from .installation import Plan, Record, flaw, installed, make_plan, read_record, schema_version
+from .remembering import read_identity
 from .text import identifier
 
 ATTRIBUTES = (
@@ -59,10 +61,10 @@ class SqliteCut:
     @property
     def origin(self) -> str:
         """`Cut.origin`."""
-        installation = "" if self._flaw else self._record.installation
-        if not installation:
+        if self._flaw or not self._installed:
             return ""
-        return origin_of(installation, journal.newest_rows(self._connection, installation))
+        known = read_identity(self._connection).installations
+        return origin_of(known, partial(journal.newest_rows, self._connection))
 
     @property
     def fault(self) -> str:

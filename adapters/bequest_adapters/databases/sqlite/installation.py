@@ -43,7 +43,6 @@ class Record:
     generation: str = ""
     last_id: int = 0
     numbers: tuple[tuple[str, int], ...] = ()
-    installation: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,6 @@ def read_record(connection: sqlite3.Connection) -> Record:
         found["generation"],
         int(found["last_id"]),
         tuple(numbers),
-        found.get("installation", ""),
     )
 
 
