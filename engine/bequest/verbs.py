@@ -124,7 +124,12 @@ def adopt(
             )
         with closing(registry.open_store(address)) as opened:
             publisher = Publisher(
-                source, opened, registry.system_clock(), limits=limits, progress=progress
+                source,
+                opened,
+                registry.system_clock(),
+                limits=limits,
+                progress=progress,
+                by=registry.this_process(),
             )
             return _adopt(source, opened, publisher, limits or Limits())
 
