@@ -276,7 +276,7 @@ class Source(Protocol):
 
         The database is written to only where it says another ``installation``, ``lineage`` or
         ``epoch``; that is on disk before the rest. Its earlier installations stay known to
-        `descends`.
+        `descends`. A memory without an installation leaves the database who it is.
         """
         ...
 

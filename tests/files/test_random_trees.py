@@ -101,7 +101,7 @@ class Trees(RuleBasedStateMachine):
         with closing(source), closing(store):
             source.install()
             url = registry.database_url(self.url)
-            recorder: Any = open_recorder(url, source, store, [self.folder], overwrite=True)
+            recorder: Any = open_recorder(url, source, store, [self.folder], accept_files=True)
             recorder.prepare()
             recorder.reconcile()
         bequest.backup(self.url, self.store)

@@ -260,7 +260,7 @@ def test_the_loss_of_a_whole_folder_is_not_recorded_unbidden(
     report = bequest.backup(url, store, files=[folder])
     assert "etc" in dict(report.not_covered)
     assert "ctl.yaml" in paths(store)
-    bequest.backup(url, store, files=[folder], overwrite=True)
+    bequest.backup(url, store, files=[folder], accept_files=True)
     assert ("ctl.yaml" in paths(store)) is (loss == "removed")
 
 
@@ -273,7 +273,7 @@ def test_a_folder_that_is_not_named_any_more_stays_until_that_is_confirmed(
     report = bequest.backup(url, store, files=[tmp_path / "tls"])
     assert "not named any more" in dict(report.not_covered)["etc"]
     assert paths(store) == {"", "ctl.yaml", "key"}
-    bequest.backup(url, store, files=[tmp_path / "tls"], overwrite=True)
+    bequest.backup(url, store, files=[tmp_path / "tls"], accept_files=True)
     assert paths(store) == {"", "key"}
 
 

@@ -28,7 +28,7 @@ def open_recorder(
     *,
     ignore: Sequence[str] | None = None,
     limit_bytes: int | None = None,
-    overwrite: bool = False,
+    accept_files: bool = False,
     listener: Callable[[str, dict[str, Any]], None] = lambda name, facts: None,
 ) -> Recorder:
     """What records ``folders`` (each ``DIR`` or ``NAME=DIR``) in the database at ``url``.
@@ -47,7 +47,7 @@ def open_recorder(
     own = own_files(source, store)
     roots = roots_of(folders)
     _refuse_strangers(roots, table, source)
-    return Recorder(table, roots, bounds, own, overwrite=overwrite, listener=listener)
+    return Recorder(table, roots, bounds, own, accept_files=accept_files, listener=listener)
 
 
 def _refuse_strangers(roots: Sequence[Root], table: FilesTable, source: Source) -> None:

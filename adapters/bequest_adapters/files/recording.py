@@ -59,7 +59,7 @@ class Recorder:
         bounds: Bounds,
         own: Own,
         *,
-        overwrite: bool = False,
+        accept_files: bool = False,
         listener: Listener = lambda name, facts: None,
     ) -> None:
         self.roots = roots
@@ -68,7 +68,7 @@ class Recorder:
         self.uncovered: tuple[tuple[str, str], ...] = ()
         self._table = table
         self._scanner = Scanner(bounds, own, time.time_ns)
-        self._overwrite = overwrite
+        self._accepted = accept_files
         self._listener = listener
         self._lock = threading.Lock()
         self._held = ""
@@ -87,7 +87,7 @@ class Recorder:
         known = self._table.entries()
         here = self._here or not known or self._table.is_here()
         plans = [self._plan(root, known, here) for root in self.roots]
-        left = {} if self._overwrite else self._unnamed(known)
+        left = {} if self._accepted else self._unnamed(known)
         names = {root.name for root in self.roots} | left.keys()
         changes = [Change(name, path, None) for name, path in known if name not in names]
         missed = False
@@ -112,7 +112,7 @@ class Recorder:
         if not self._here and len(writing) == len(plans):
             if not self._table.is_here():
                 self._table.set_here()
-            self._here, self._overwrite = True, False
+            self._here, self._accepted = True, False
         held = {plan.scan.root.name: plan.held for plan in plans if plan.held} | left
         return self._told(plans, held, recorded, removed, missed)
 
@@ -127,7 +127,7 @@ class Recorder:
         return {
             name: f"The folder {name!r}, of which {count} files are recorded, is not named any "
             "more. They are kept in the backup as they were. Name it again, or confirm once with "
-            "`bequest backup --files ... --overwrite` that it is to go."
+            "`bequest backup --files ... --accept-files` that it is to go."
             for name, count in sorted(counts.items())
         }
 
@@ -168,7 +168,7 @@ class Recorder:
         else:
             plan.removals = [path for path in before if path not in scan.entries]
             plan.removals = [path for path in plan.removals if not _below(path, scan.blind)]
-        if not self._overwrite:
+        if not self._accepted:
             plan.held = _suspicion(plan, before, here)
         return plan
 
@@ -221,7 +221,7 @@ def _suspicion(plan: _Plan, before: Mapping[str, Entry], here: bool) -> str:
     return (
         f"{what} What was recorded is kept in the backup, and changes of this folder are not. Put "
         "the recorded files in place with `bequest files`, or confirm what is on the disk once "
-        "with `bequest backup --files ... --overwrite`."
+        "with `bequest backup --files ... --accept-files`."
     )
 
 

@@ -40,6 +40,14 @@ class Identity:
         """All of them, the present one first."""
         return (self.installation, *self.earlier) if self.installation else ()
 
+    def named(self, memory: Memory) -> Memory:
+        """``memory``, of this database where it does not say whose it is."""
+        if memory.installation:
+            return memory
+        return replace(
+            memory, installation=self.installation, lineage=self.lineage, epoch=self.epoch
+        )
+
 
 def read_identity(connection: sqlite3.Connection) -> Identity:
     """Who the database is; blank where it does not say."""

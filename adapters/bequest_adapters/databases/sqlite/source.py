@@ -137,6 +137,7 @@ class SqliteSource:
     def remember(self, memory: Memory, *, durable: bool) -> None:
         """`Source.remember`; the database is written to only when it becomes another one."""
         before = self._identity() or Identity()
+        memory = before.named(memory)
         after = succeeded(before, memory)
         if after != before:
             with self._connections.transaction() as connection:
