@@ -20,7 +20,15 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 from . import __version__
 from .compactor import Limits, allowance, collapsed
 from .encryption import check_allowed, lock_of, told, writing_lock
-from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
+from .errors import (
+    BequestError,
+    Conflict,
+    Denied,
+    Overtaken,
+    Refused,
+    Superseded,
+    Unreachable,
+)
 from .fence import Verdict, judge
 from .model import (
     LEFT_OUT,
@@ -164,6 +172,7 @@ class Publisher:
             raise
 
     def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
+        overtaken: Overtaken | None = None
         for _ in range(ATTEMPTS):
             memory, stat, verdict = self._fence(check)
             if not self._overwrite:
@@ -180,6 +189,8 @@ class Publisher:
                 reason = str(need.args[0])
             except Conflict:
                 self._checked = False
+            except Overtaken as error:
+                overtaken = error
             else:
                 self._checked = True
                 self._overwrite = False
@@ -187,7 +198,7 @@ class Publisher:
         raise Unreachable(
             f"The object at {self._store.name}, or the database's schema, changed {ATTEMPTS} times "
             "during one publish. Nothing is lost; the next publish tries again."
-        )
+        ) from overtaken
 
     def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
         memory = self._source.recall()
