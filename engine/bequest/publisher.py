@@ -20,7 +20,15 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 from . import __version__
 from .compactor import Limits, allowance, collapsed
 from .encryption import check_allowed, lock_of, told, writing_lock
-from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
+from .errors import (
+    BequestError,
+    Conflict,
+    Denied,
+    Overtaken,
+    Refused,
+    Superseded,
+    Unreachable,
+)
 from .fence import Verdict, judge
 from .model import (
     LEFT_OUT,
@@ -176,6 +184,7 @@ class Publisher:
             raise
 
     def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
+        overtaken: Overtaken | None = None
         for _ in range(ATTEMPTS):
             memory, stat, verdict = self._fence(check)
             if self._replacing is None:
@@ -194,13 +203,15 @@ class Publisher:
                     self._checked = False
             except Conflict:
                 self._checked = False
+            except Overtaken as error:
+                overtaken = error
             else:
                 self._checked = True
                 return report
         raise Unreachable(
             f"The object at {self._store.name}, or the database's schema, changed {ATTEMPTS} times "
             "during one publish. Nothing is lost; the next publish tries again."
-        )
+        ) from overtaken
 
     def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
         memory = self._source.recall()

@@ -236,12 +236,12 @@ def test_errors_are_bequest_s_own(controller: Make) -> None:
     c = controller(TABLE)
     with c.another() as other:
         other.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(Unreachable, match="locked by another"), c.source.cut(c.memory):
-            pass
+        with pytest.raises(Unreachable, match="locked by another"):
+            c.rebase()
     with contextlib.suppress(BequestError), c.source.cut(c.memory) as cut:
         assert cut.fault == ""
         c(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE application_name = 'bequest' AND datname = current_database()"
         )
         with pytest.raises(Unreachable):
