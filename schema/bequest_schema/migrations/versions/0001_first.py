@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic.operations import Operations
 
-from bequest_schema.tables import Native, Untyped
+from bequest_schema.tables import KEPT_SMALL, Native, Untyped
 
 revision = "0001"
 down_revision = None
@@ -42,6 +42,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("last_success", sa.Float(53)),
         sa.Column("last_error", sa.Text, nullable=False),
         sa.Column("last_rewrite", sa.Float(53)),
+        sa.Column("key_id", sa.Text, nullable=False, server_default=""),
     )
     op.create_table(
         "bequest_capture",
@@ -82,12 +83,7 @@ def _postgresql_journal(op: Operations) -> None:
 
 def _kept_small(op: Operations) -> None:
     for name in ("bequest_journal", "bequest_memory"):
-        # Small and often rewritten: kept small, without waiting for a share of it to be dead.
-        op.execute(
-            f"ALTER TABLE {name} SET (autovacuum_vacuum_scale_factor = 0,"
-            " autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0,"
-            " autovacuum_analyze_threshold = 1000000)"
-        )
+        op.execute(KEPT_SMALL.format(name))
 
 
 def downgrade(op: Operations) -> None:
