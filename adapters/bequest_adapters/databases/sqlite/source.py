@@ -13,11 +13,11 @@ from bequest.model import Memory, Pending, Selection, Standing
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, MEMORY, SETTINGS
 
-from . import installation, journal, lifting, remembering
+from . import healing, installation, installing, journal, lifting, record, remembering
+from .catalog import exists
 from .connection import Connections, Location, translated
 from .copy import copied
-from .cut import SqliteCut
-from .installation import Plan, Record
+from .cut import Sound, SqliteCut
 from .locks import Locks
 from .target_following import standing_row
 
@@ -35,7 +35,7 @@ class SqliteSource:
         self._connections = Connections(location)
         self._locks = Locks(location)
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
-        self._sound: tuple[Record, int, Plan] | None = None
+        self._sound: Sound | None = None
 
     @property
     def name(self) -> str:
@@ -64,9 +64,14 @@ class SqliteSource:
             return installation.installed(connection)
 
     def install(self, selection: Selection | None = None) -> bool:
-        """`Source.install`: in one transaction that no writer gets into."""
-        with self._connections.transaction() as connection:
-            return installation.install(connection, selection, self._journal_limit)
+        """`Source.install`, in short transactions; see `installing`."""
+        with self._connections.writing() as connection:
+            return installing.install(connection, selection, self._journal_limit)
+
+    def heal(self) -> None:
+        """`bequest.ports.Healing.heal`."""
+        with self._connections.use() as connection:
+            healing.heal(connection)
 
     def followed(self) -> Standing | None:
         """Where this database stands in an object that it follows; ``None`` when it does not."""
@@ -76,8 +81,8 @@ class SqliteSource:
 
     def uninstall(self) -> None:
         """`Source.uninstall`, with the lock files."""
-        with self._connections.transaction() as connection:
-            installation.uninstall(connection)
+        with self._connections.writing() as connection:
+            installing.uninstall(connection)
         self._sound = None
         with translated(self._location):
             self._locks.remove()
@@ -102,15 +107,12 @@ class SqliteSource:
     def recall(self) -> Memory:
         """`Source.recall`."""
         with self._connections.use() as connection:
-            return remembering.recall(connection) if _has(connection, MEMORY) else Memory()
+            return remembering.recall(connection) if exists(connection, MEMORY) else Memory()
 
     def remember(self, memory: Memory, *, durable: bool) -> None:
         """`Source.remember`."""
-        sound = self._sound
         with self._connections.writing(durable=durable) as connection:
             remembering.remember(connection, memory)
-            if sound is not None and sound[1] != sound[0].schema_version:
-                installation.record_schema_version(connection, sound[1])
 
     def note(self, name: str, text: str) -> None:
         """`bequest.ports.Notes.note`."""
@@ -122,7 +124,7 @@ class SqliteSource:
     def noted(self, name: str) -> str | None:
         """`bequest.ports.Notes.noted`."""
         with self._connections.use() as connection:
-            if not _has(connection, SETTINGS):
+            if not exists(connection, SETTINGS):
                 return None
             sql = f"SELECT value FROM {SETTINGS} WHERE name = ?"
             row = connection.execute(sql, (name,)).fetchone()
@@ -132,7 +134,7 @@ class SqliteSource:
         """`Source.trim`."""
         # A busy database is none of trim's business: the next one removes what this one left.
         with suppress(Unreachable), self._connections.writing() as connection:
-            if _has(connection, JOURNAL):
+            if exists(connection, JOURNAL):
                 journal.trim(connection, journal.parse(position))
 
     @contextmanager
@@ -158,13 +160,13 @@ class SqliteSource:
     def pending(self, memory: Memory) -> Pending:
         """`Source.pending`; see `journal.pending` for what counts as a transaction."""
         with self._connections.use() as connection:
-            if not _has(connection, JOURNAL):
+            if not exists(connection, JOURNAL):
                 return Pending(0, 0, None)
             found = journal.pending(connection, journal.parse(memory.position))
             if memory.serial or memory.position:
                 return found
             # Never published: all that was there before the journal is waiting as well.
-            since = installation.installed_at(connection)
+            since = record.installed_at(connection)
             return replace(found, transactions=max(1, found.transactions), since=since)
 
     def moved(self, memory: Memory) -> bool:
@@ -182,10 +184,3 @@ class SqliteSource:
 def _is_wal(connection: sqlite3.Connection) -> bool:
     (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
     return bool(mode == "wal")
-
-
-def _has(connection: sqlite3.Connection, table: str) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
-    )
-    return found.fetchone() is not None
