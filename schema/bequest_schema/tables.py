@@ -247,9 +247,8 @@ KEPT_SMALL = (
 of them to be dead."""
 
 for _busy in (JOURNAL, MEMORY):
-    event.listen(
-        postgresql_metadata.tables[_busy], "after_create", DDL(KEPT_SMALL.format("%(fullname)s"))
-    )
+    _kept = DDL(KEPT_SMALL.format("%(fullname)s"))  # type: ignore[no-untyped-call]
+    event.listen(postgresql_metadata.tables[_busy], "after_create", _kept)
 
 
 def metadata_for(dialect: str) -> MetaData:

@@ -2,8 +2,8 @@
 
 The steps are an opening (our own tables, and what is wanted), one piece for each table whose
 triggers are wrong, and a closing (that all is there). `install` makes them in one transaction of
-the caller's; `installing` makes them in many short ones. After each step the database is sound: what
-is not captured yet is known not to be, since the fingerprint comes last.
+the caller's; `installing` makes them in many short ones. After each step the database is sound:
+what is not captured yet is known not to be, since the fingerprint comes last.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 SQLite lets one connection write at a time, and every CREATE TRIGGER makes it read all of
 ``sqlite_schema`` once more, so triggers for thousands of tables take seconds. They are made in
-batches, each a transaction that ends after `BATCH_SECONDS` or `BATCH_STATEMENTS`. Between two batches
-others get as long a turn as the batch took; longer when somebody writes, for a change of the schema
-makes every other connection read it all again.
+batches, each a transaction that ends after `BATCH_SECONDS` or `BATCH_STATEMENTS`. Between two
+batches others get as long a turn as the batch took; longer when somebody writes, for a change of
+the schema makes every other connection read it all again.
 
 Invariants:
 * Nobody is competed with: a batch waits for the lock in small steps and lets go of it at once where
@@ -32,7 +32,7 @@ from .identity import Known
 from .record import schema_version
 
 BATCH_SECONDS = 0.04
-BATCH_STATEMENTS = 100
+BATCH_STATEMENTS = 250
 BUSY_MS = 20
 """How long a batch asks for a lock: in a rollback journal, asking keeps new readers out."""
 RETRY_SECONDS = 0.02
@@ -132,7 +132,7 @@ def _untouched(connection: sqlite3.Connection) -> bool:
     with suppress(FileNotFoundError):
         written.append(os.stat(f"{path}-wal").st_mtime)
     # A clock that was wrong says nothing.
-    return QUIET_SECONDS < time.time() - max(written)
+    return time.time() - max(written) > QUIET_SECONDS
 
 
 class _Batches:
@@ -152,7 +152,7 @@ class _Batches:
         pieces: Sequence[Sequence[str]],
         finish: Callable[[sqlite3.Connection], None],
     ) -> bool:
-        """``begin`` in the first transaction, ``finish`` in the last; False when the schema moved."""
+        """``begin`` comes first, ``finish`` last; False when somebody else changed the schema."""
         done, begun = 0, False
         with self._set("busy_timeout", BUSY_MS), self._set("cache_size", -CACHE_KIB):
             while True:
