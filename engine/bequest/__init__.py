@@ -48,7 +48,18 @@ from .report import (
     Status,
     VerifyReport,
 )
-from .verbs import backup, history, inspect, install, log, migration, status, uninstall, verify
+from .verbs import (
+    alembic_filter,
+    backup,
+    history,
+    inspect,
+    install,
+    log,
+    migration,
+    status,
+    uninstall,
+    verify,
+)
 
 __all__ = [
     "AccessError",
@@ -82,6 +93,7 @@ __all__ = [
     "UsageError",
     "VerifyReport",
     "__version__",
+    "alembic_filter",
     "backup",
     "diff",
     "drill",

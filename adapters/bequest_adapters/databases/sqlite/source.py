@@ -56,7 +56,7 @@ class SqliteSource:
 
     def attend(self, engine: object) -> Callable[[], None]:
         """Keep migrations through the controller's engine from failing because of capture."""
-        return lifting.lift_on_alter(engine)
+        return lifting.attend(engine)
 
     def installed(self) -> bool:
         """`Source.installed`."""
@@ -95,6 +95,7 @@ class SqliteSource:
             holding.__enter__()
         try:
             self._connections.renew()
+            self.heal()
             yield
         finally:
             holding.__exit__(None, None, None)
