@@ -29,6 +29,8 @@ from .watcher import Watcher
 
 logger = logging.getLogger("bequest")
 Mode = Literal["per-change", "schedule"]
+LOOK_SECONDS: Final = 1.0
+"""The longest sleep that no wake-up ends."""
 LOUD: Final = frozenset(
     {"failed", "drill_failed", "refused", "superseded", "vanished", "uncovered", "held"}
 )
@@ -286,7 +288,8 @@ class Backup:
                 wait = 60.0
             # A controller that commits all the while must not wake a thread that may do nothing.
             rest = self._watcher.rest_seconds
-            if not self._stop.wait(rest):
+            # Nor must it sleep so long that it could not heal: see `Watcher.tick`.
+            if not self._stop.wait(min(rest, LOOK_SECONDS)) and rest <= LOOK_SECONDS:
                 self._wake.wait(max(0.0, wait - rest))
 
     def _last_publish(self, deadline: float) -> bool:

@@ -318,6 +318,14 @@ class Watchful(Protocol):
         ...
 
 
+class Healing(Protocol):
+    """What a `Source` adds whose capture can make the controller's writes fail. Optional."""
+
+    def heal(self) -> None:
+        """Let writes pass again, at once. Asked at every tick, whatever the store does: cheap."""
+        ...
+
+
 class Loading(Protocol):
     """A target inside its one transaction. Leaving it without an error commits."""
 

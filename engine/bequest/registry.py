@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -109,6 +110,12 @@ def migration(connection: Connection) -> AbstractContextManager[None]:
     """What lifts capture on this connection's database while it migrates."""
     lift = _database(connection.engine.url, "migration")
     return cast("AbstractContextManager[None]", lift(connection))
+
+
+def alembic_filter(own: Callable[..., bool] | None) -> Callable[..., bool]:
+    """What hides Bequest's tables from Alembic's autogenerate."""
+    module = importlib.import_module("bequest_adapters.autogenerate")
+    return cast("Callable[..., bool]", module.alembic_filter(own))
 
 
 def alembic_migrations(config: Any) -> Migrations:

@@ -216,14 +216,26 @@ def install(
 
 
 def migration(connection: Connection) -> AbstractContextManager[None]:
-    """Lift capture for the controller's own migration, and put it back afterwards.
+    """Let the controller's own migration pass, and make capture whole again afterwards.
 
         with context.begin_transaction(), bequest.migration(connection):   # Alembic's env.py
             context.run_migrations()
 
-    Does nothing where capture is not installed. The next publish is a rewrite.
+    Where capture is not installed nothing is done, but that autogenerate never sees Bequest's
+    tables. The next publish is a rewrite if the schema changed.
     """
     return registry.migration(connection)
+
+
+def alembic_filter(own: Callable[..., bool] | None = None) -> Callable[..., bool]:
+    """An ``include_name`` or ``include_object`` for Alembic that leaves Bequest's tables out.
+
+        context.configure(..., include_name=bequest.alembic_filter())   # Alembic's env.py
+
+    ``own`` is the controller's filter of the same kind, asked about everything else. With
+    `migration`, or with Alembic 1.18 and newer, nobody has to give it.
+    """
+    return registry.alembic_filter(own)
 
 
 def uninstall(database: Any) -> None:

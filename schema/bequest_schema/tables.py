@@ -2,22 +2,25 @@
 
 Every name starts with ``bequest_``; on PostgreSQL they are in a schema of their own, `SCHEMA`. None
 of them is ever part of a snapshot, with one exception: the controller's configuration files, which
-are recorded as rows in order to get there. What stands here is the newest shape; ``migrations/``
-leads every older installation to it.
+are recorded as rows in order to get there. What stands here is the newest shape, which a new
+installation gets at once; ``migrations/`` leads every older installation to it.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Column,
     Float,
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
+    event,
 )
 from sqlalchemy.types import UserDefinedType
 
@@ -170,7 +173,16 @@ settings = Table(
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""The selection, the journal's limit, and what the schema looked like at the last install."""
+"""The selection, the journal's limit, and what the schema looked like at the last install; also who
+the database is (``installation``, ``lineage``, ``epoch``)."""
+
+version = Table(
+    VERSION_TABLE,
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
+"""As Alembic makes it, one row: the installed revision."""
 
 
 files_metadata = MetaData()
@@ -229,8 +241,19 @@ postgresql_following = following.to_metadata(MetaData(), schema=SCHEMA)
 are definitions (kind, name, table, SQL) of all that would fire or refuse."""
 
 
-for _shared in (capture, settings):
+for _shared in (capture, settings, version):
     _shared.to_metadata(postgresql_metadata)
+
+KEPT_SMALL = (
+    "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,"
+    " autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000)"
+)
+"""For tables of PostgreSQL that are small and often rewritten: vacuumed without waiting for a share
+of them to be dead."""
+
+for _busy in (JOURNAL, MEMORY):
+    _kept = DDL(KEPT_SMALL.format("%(fullname)s"))  # type: ignore[no-untyped-call]
+    event.listen(postgresql_metadata.tables[_busy], "after_create", _kept)
 
 
 def metadata_for(dialect: str) -> MetaData:
