@@ -12,6 +12,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -20,7 +21,7 @@ from sqlalchemy import URL
 
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
 
-from . import forms
+from . import forms, pooling
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -76,6 +77,13 @@ def connect(address: Address, *, to_restore: bool = False) -> Connection:
                 raise UsageError(
                     f"The server of {address.name} is older than PostgreSQL 14. Nothing is backed "
                     "up from it: Bequest needs 14 or newer."
+                )
+            if pooling.lends_transactions(connection, partial(_open, address)):
+                raise UsageError(
+                    f"{address.name} is a pool that lends a session for one transaction at a time, "
+                    "as pgbouncer does in transaction mode. Bequest was not let in and nothing was "
+                    "changed: the right to publish is a lock of a session. Give the server's own "
+                    "address and port, or a pool in session mode."
                 )
             forms.prepare(connection)
         except BaseException:
