@@ -38,7 +38,10 @@ IS_OUR_TRIGGER = (
 
 def exists(connection: sqlite3.Connection, table: str) -> bool:
     """Whether there is such a table: by SQLite's own index of names, not by reading its schema."""
-    return connection.execute(f"PRAGMA main.table_info({identifier(table)})").fetchone() is not None
+    # The pragma alone goes by what this connection last saw; reading the schema makes it look.
+    found = "SELECT 1 FROM pragma_table_info(?, 'main')"
+    sql = f"SELECT EXISTS ({found}) FROM main.sqlite_schema LIMIT 1"
+    return connection.execute(sql, (table,)).fetchone() == (1,)
 
 
 @dataclass(frozen=True, slots=True)

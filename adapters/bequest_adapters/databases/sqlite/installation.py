@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from bequest.errors import Refused, UsageError
 from bequest.model import Catalog, Selection, Table
-from bequest_schema import ALL_TABLES, HEAD, TABLES, VERSION_TABLE
-from bequest_schema.tables import FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS
+from bequest_schema import ALL_TABLES, HEAD, VERSION_TABLE
+from bequest_schema.tables import FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS, metadata
 
 from . import healing
 from .catalog import IS_OUR_TRIGGER, Schema, TableShape, exists, read_schema
@@ -29,6 +29,9 @@ from .identity import Known, completed
 from .record import Record, read_record, schema_version, write_begun, write_whole
 from .text import fold, identifier
 from .triggers import Trigger, key_of, limit_trigger, table_triggers
+
+OWN_TABLES = frozenset(metadata.tables)
+"""What an installation on SQLite consists of, beside triggers."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def make_plan(
 
 def flaw(connection: sqlite3.Connection, record: Record, plan: Plan) -> str:
     """What is wrong with the capture that stands, as a short clause; empty when it is whole."""
-    if not all(exists(connection, name) for name in TABLES):
+    if not all(exists(connection, name) for name in OWN_TABLES):
         return "a table of Bequest's is missing"
     if not (record.fingerprint and record.identity.installation):
         return "an installation did not finish"
@@ -261,7 +264,7 @@ def _revision(connection: sqlite3.Connection) -> str:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    if _revision(connection) == HEAD and all(exists(connection, name) for name in TABLES):
+    if _revision(connection) == HEAD and all(exists(connection, name) for name in OWN_TABLES):
         return
     from bequest_schema.migrations import NewerInstallation, upgrade
 

@@ -50,9 +50,10 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass
 class Pace:
-    """The clock of an installation, in seconds."""
+    """The clocks of an installation, in seconds; ``wall`` since the epoch, as files have it."""
 
     monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     busy_seconds: float = field(default_factory=lambda: connecting.BUSY_SECONDS)
 
@@ -115,7 +116,7 @@ def _quiet(connection: sqlite3.Connection, version: int, pace: Pace) -> bool:
     """Wait until the schema rests; whether it is still as in ``version``."""
     begun = since = pace.monotonic()
     seen = version
-    while pace.monotonic() < begun + MOVING_SECONDS and not _untouched(connection):
+    while pace.monotonic() < begun + MOVING_SECONDS and not _untouched(connection, pace):
         if pace.monotonic() >= since + QUIET_SECONDS:
             break
         pace.sleep(RETRY_SECONDS)
@@ -125,14 +126,14 @@ def _quiet(connection: sqlite3.Connection, version: int, pace: Pace) -> bool:
     return seen == version
 
 
-def _untouched(connection: sqlite3.Connection) -> bool:
+def _untouched(connection: sqlite3.Connection, pace: Pace) -> bool:
     """Whether nobody wrote for so long that nobody can have changed the schema."""
     path = next(row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
     written = [os.stat(path).st_mtime]
     with suppress(FileNotFoundError):
         written.append(os.stat(f"{path}-wal").st_mtime)
     # A clock that was wrong says nothing.
-    return time.time() - max(written) > QUIET_SECONDS
+    return pace.wall() - max(written) > QUIET_SECONDS
 
 
 class _Batches:
