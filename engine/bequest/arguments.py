@@ -83,7 +83,7 @@ _RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(
         (
             *("overwrite", "rewrite", "force", "dry_run", "if_empty", "if_exists"),
-            *("files_in_place", "watch_files", "once"),
+            *("files_in_place", "watch_files", "once", "accept_files"),
         ),
         (_flag, "True or False"),
     ),

@@ -14,10 +14,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain as chained
 from threading import RLock
 from typing import Any, BinaryIO, Final, Protocol, cast
 
 from . import __version__
+from .beside import Beside, Restless
 from .compactor import Limits, allowance, collapsed
 from .encryption import check_allowed, lock_of, told, writing_lock
 from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
@@ -37,7 +39,7 @@ from .model import (
     Table,
     Value,
 )
-from .ports import Clock, Cut, Source, Store
+from .ports import Clock, Cut, Folders, Source, Store
 from .report import PublishReport
 from .snapshot.frame import FORMAT_VERSION
 from .snapshot.writer import TailTooLarge, write_base, write_tail
@@ -90,6 +92,7 @@ class Publisher:
         token: Callable[[], str] = _token,
         progress: Callable[[str, int, int | None], None] | None = None,
         apart: Apart | None = None,
+        folders: Folders | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -100,6 +103,7 @@ class Publisher:
         self._token = token
         self._progress = progress
         self._apart = apart
+        self._files = Beside(source, store, folders)
         self._lock = RLock()
         self._checked = False
         self.last_error: BequestError | None = None
@@ -119,6 +123,8 @@ class Publisher:
         publish to end. Raises `Refused`, `Superseded`, `AccessError`.
         """
         started = self._clock.monotonic()
+        if check:
+            self._files.expect()
         wait = self._limits.lock_seconds if wait_seconds is None else wait_seconds
         if not self._lock.acquire(timeout=wait):
             raise Unreachable(
@@ -136,6 +142,11 @@ class Publisher:
             self._lock.release()
         return replace(report, duration_s=self._clock.monotonic() - started)
 
+    @property
+    def files_due(self) -> bool:
+        """Whether the folders of files should be looked at, whatever the database says."""
+        return self._files.due
+
     def _here_or_apart(self, reason: str, check: bool, exact: bool, wait: float) -> PublishReport:
         try:
             with self._source.exclusive(wait):
@@ -148,6 +159,7 @@ class Publisher:
             self._apart = None
             return self._here_or_apart(reason, check, exact, wait)
         self._checked, self._overwrite = True, False
+        self._files.forget()
         return report
 
     def _recorded(self, reason: str, check: bool, exact: bool) -> PublishReport:
@@ -180,6 +192,8 @@ class Publisher:
                 reason = str(need.args[0])
             except Conflict:
                 self._checked = False
+            except Restless:
+                continue
             else:
                 self._checked = True
                 self._overwrite = False
@@ -231,7 +245,7 @@ class Publisher:
     # -- append ---------------------------------------------------------------------------
 
     def _append(self, memory: Memory, stat: Stat, exact: bool) -> PublishReport:
-        with self._source.cut(memory) as cut:
+        with self._files.cut(memory, stat) as cut:
             if cut.stale:
                 raise _Stale
             if cut.fault:
@@ -253,12 +267,13 @@ class Publisher:
                 room = allowance(memory.base_bytes, self._limits) - memory.tail_bytes
                 try:
                     lock = lock_of(self._store, memory.key_id)
-                    data, chain = write_tail(
-                        mutations, changed, blocks, mark, at, chain, room, lock
-                    )
+                    both = chained(mutations, cut.recordings(at))
+                    data, chain = write_tail(both, changed, blocks, mark, at, chain, room, lock)
                 except TailTooLarge as error:
                     raise _NeedsRewrite("the tail outweighs its share of the base") from error
+                rows = max(0, rows + cut.gained)
         if not data:
+            self._files.settled(cut)
             return self._unchanged(memory, stat, rows, catalog)
         intent = Intent(
             mark.serial,
@@ -276,6 +291,7 @@ class Publisher:
         memory = self._intend(memory, intent)
         after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), memory)
         self._acknowledge(memory, intent, after)
+        self._files.settled(cut)
         return _report("append", mark, intent, catalog, len(data))
 
     def _collect(
@@ -352,7 +368,7 @@ class Publisher:
         mark, lock = self._next_mark(memory, stat), writing_lock(self._store)
         with Spool() as spool:
             body = cast(BinaryIO, spool)
-            with self._source.cut(replace(memory, position="")) as cut:
+            with self._files.cut(replace(memory, position=""), stat) as cut:
                 if cut.stale:
                     raise _Stale
                 at = self._clock.time()
@@ -384,6 +400,7 @@ class Publisher:
 
             after = self._sent(send, memory)
         self._acknowledge(memory, intent, after)
+        self._files.settled(cut)
         action = "create" if stat is None else "rewrite"
         return _report(action, mark, intent, catalog, size)
 

@@ -52,11 +52,13 @@ def backup(
     files: Sequence[str | os.PathLike[str]] = (),
     files_ignore: Sequence[str] | None = None,
     files_limit: int | None = None,
+    accept_files: bool = False,
 ) -> PublishReport:
     """Publish once, now.
 
     Without ``include`` and ``exclude`` the tables chosen at the last time are kept. ``files`` and
-    its companions are as for `Backup`. Raises `Refused` when the object is not this database's to
+    its companions are as for `Backup`; ``accept_files`` confirms, once, what would be held back of
+    them. Raises `Refused` when the object is not this database's to
     overwrite (``overwrite`` does so anyway).
     """
     with (
@@ -64,15 +66,10 @@ def backup(
         closing(registry.open_source(database)) as source,
     ):
         recorder = open_recorder(
-            database, source, opened, files,
-            ignore=files_ignore, limit_bytes=files_limit, overwrite=overwrite,
+            source, opened, files,
+            ignore=files_ignore, limit_bytes=files_limit, accept=accept_files,
         )  # fmt: skip
-        if recorder is not None:
-            source.installed()  # a database that is not there must not be made by a table
-            recorder.prepare()
         source.install(selection_of(include, exclude))
-        if recorder is not None:
-            recorder.reconcile()
         publisher = Publisher(
             source,
             opened,
@@ -80,6 +77,7 @@ def backup(
             limits=limits,
             overwrite=overwrite,
             progress=progress,
+            folders=recorder,
         )
         report = publisher.publish(rewrite=rewrite, check=True, exact=True)
         uncovered = () if recorder is None else recorder.uncovered
@@ -151,11 +149,11 @@ def status(database: Any, store: str | Store | None = None) -> Status:
         if standing is not None:
             return followed_status(standing)
         if store is None:
-            return with_files(read_status(source, registry.system_clock()), database, source)
+            return with_files(read_status(source, registry.system_clock()), source)
         with closing(registry.open_store(store)) as opened:
             error = ask(opened, source.recall())
         found = read_status(source, registry.system_clock(), error)
-        return with_files(found, database, source)
+        return with_files(found, source)
 
 
 @checked

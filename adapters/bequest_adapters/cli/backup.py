@@ -39,6 +39,11 @@ ACTIONS = {
     "--rewrite", is_flag=True, help="Write a new base even if appending the changes would do."
 )
 @overwrite_option
+@click.option(
+    "--accept-files",
+    is_flag=True,
+    help="Record, this once, what is held back of the folders: see `held` in the documentation.",
+)
 @key_file_option
 @json_option
 @config_option
@@ -54,6 +59,7 @@ def command(
     files_limit: int | None,
     rewrite: bool,
     overwrite: bool,
+    accept_files: bool,
     as_json: bool,
 ) -> None:
     """Publish once, now: make the object equal to the database as it is.
@@ -75,6 +81,7 @@ def command(
             **selection(include, exclude),
             **recorded(files, files_ignore, files_limit),
             overwrite=overwrite,
+            accept_files=accept_files,
             rewrite=rewrite,
             limits=settings(context).limits,
             progress=listener,

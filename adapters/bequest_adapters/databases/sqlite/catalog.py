@@ -20,7 +20,7 @@ from bequest.model import (
     Selection,
     Table,
 )
-from bequest_schema import is_always_captured, is_internal
+from bequest_schema import is_internal
 
 from .text import fold, identifier, index_text
 
@@ -204,7 +204,7 @@ def chosen(name: str, selection: Selection) -> bool:
     def hit(globs: tuple[str, ...]) -> bool:
         return any(fnmatchcase(fold(name), fold(glob)) for glob in globs)
 
-    return is_always_captured(name) or (hit(selection.include) and not hit(selection.exclude))
+    return hit(selection.include) and not hit(selection.exclude)
 
 
 def read_schema(connection: sqlite3.Connection) -> Schema:
