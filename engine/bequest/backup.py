@@ -210,9 +210,11 @@ class Backup:
     def status(self) -> Status:
         """How the backup stands, by what the database remembers and the journal holds."""
         status = read_status(self._source, self._clock, self._publisher.last_error)
-        if self._publisher.files_due and status.state == "ok" and self._mode == "per-change":
+        if self._publisher.files_due:
+            waits = status.state == "ok" and self._mode == "per-change"
+            state = "behind" if waits else status.state
             pending = max(1, status.pending_transactions)
-            status = replace(status, state="behind", pending_transactions=pending)
+            status = replace(status, state=state, pending_transactions=pending)
         return with_files(status, self._source)
 
     @property

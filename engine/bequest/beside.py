@@ -134,7 +134,8 @@ class Beside:
         known = self._noted = noted(self._source)
         if known is not None and known.id == number:
             return known
-        here = known is not None and known.here
+        # A database that inherited nothing has recorded its own machine.
+        here = memory.epoch <= 1 if known is None else known.here
         with ExitStack() as stack:
             snapshot = self._object(stack, memory, stat)
             return Known(number, here, {} if snapshot is None else facts_in(snapshot))
