@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from bequest_schema import ALL_TABLES
-from bequest_schema.tables import FILES_SCHEMA, SCHEMA
+from bequest_schema.tables import SCHEMA
 
-_SCHEMAS = frozenset({SCHEMA, FILES_SCHEMA})
+_SCHEMAS = frozenset({SCHEMA})
 
 Filter = Callable[..., bool]
 """As Alembic calls its ``include_name`` (name, type, names of the parents) and ``include_object``

@@ -128,14 +128,19 @@ def alembic_migrations(config: Any) -> Migrations:
 
 
 def rewriting(
-    database: Any, store: str | Store, mode: str, limits: Limits, cipher: Cipher | None = None
+    database: Any,
+    store: str | Store,
+    mode: str,
+    limits: Limits,
+    cipher: Cipher | None = None,
+    files: dict[str, Any] | None = None,
 ) -> Any:
     """What rewrites in a process of its own; ``None`` for a store that has no address."""
     if not isinstance(store, str):
         return None
     url = database_url(database).render_as_string(hide_password=False)
     module = importlib.import_module("bequest_adapters.rewriting")
-    return module.RewriteApart(url, store, mode, limits, cipher)
+    return module.RewriteApart(url, store, mode, limits, cipher, files)
 
 
 def crossing() -> Cross:

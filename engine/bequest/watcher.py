@@ -200,7 +200,9 @@ class Watcher:
         if self._mode == "schedule" or self._due is None or self._clock.time() >= self._due:
             return False
         idle = getattr(self._source, "idle", None)
-        return bool(idle is not None and not self._failures and idle())
+        if self._publisher.files_due or self._failures:
+            return False
+        return bool(idle is not None and idle())
 
     def _next_poll(self) -> float:
         """The pause doubles while nothing happens. `Source` may say from what to what."""

@@ -1,9 +1,8 @@
 """The tables of Bequest in a controller's database.
 
 Every name starts with ``bequest_``; on PostgreSQL they are in a schema of their own, `SCHEMA`. None
-of them is ever part of a snapshot, with one exception: the controller's configuration files, which
-are recorded as rows in order to get there. What stands here is the newest shape, which a new
-installation gets at once; ``migrations/`` leads every older installation to it.
+of them is ever part of a snapshot. What stands here is the newest shape, which a new installation
+gets at once; ``migrations/`` leads every older installation to it.
 """
 
 from __future__ import annotations
@@ -40,30 +39,21 @@ CAPTURE = "bequest_capture"
 SETTINGS = "bequest_settings"
 
 FILES = "bequest_files"
-FILES_SCHEMA = "bequest_files"
-"""Where `FILES` is on PostgreSQL. Not in `SCHEMA`: nothing in there is ever part of a snapshot."""
+"""The table in which an object holds configuration files. No database has it, and the name is kept
+free: a table of a controller's that bears it is not captured."""
 
 FOLLOWING = "bequest_following"
 
 TABLES = frozenset({JOURNAL, CAPTURE, SETTINGS, VERSION_TABLE})
 """What every installation has, and what no snapshot ever holds."""
 
-ALL_TABLES = TABLES | {MEMORY, FILES, FOLLOWING}
+ALL_TABLES = TABLES | {MEMORY, FOLLOWING}
 """All that `bequest uninstall` drops."""
 
 
 def is_internal(name: str) -> bool:
-    """Whether a table is Bequest's own and never part of a snapshot.
-
-    The one place that knows the exception: `FILES` is captured like a table of the controller's,
-    whatever the selection says (`is_always_captured`).
-    """
-    return name in TABLES or name in (MEMORY, FOLLOWING)
-
-
-def is_always_captured(name: str, schema: str = FILES_SCHEMA) -> bool:
-    """Whether a table is captured although no glob of the selection names it."""
-    return name == FILES and schema == FILES_SCHEMA
+    """Whether a table's name is Bequest's own, so that no snapshot of a database ever holds it."""
+    return name in TABLES or name in (MEMORY, FOLLOWING, FILES)
 
 
 KEY_COLUMNS = 4
@@ -183,39 +173,6 @@ version = Table(
     PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
 )
 """As Alembic makes it, one row: the installed revision."""
-
-
-files_metadata = MetaData()
-"""Apart from `metadata`: the table is made when files are first recorded, by `CREATE TABLE` alone,
-so that the snapshot of a controller without such files does not gain a table. A restore makes it
-from the snapshot, before anything of Bequest is installed."""
-
-files = Table(
-    FILES,
-    files_metadata,
-    Column("root", Text, primary_key=True, nullable=False),
-    Column("path", Text, primary_key=True, nullable=False),
-    # 0 holds the facts, 1 and up hold the content piece by piece.
-    Column("part", Integer, primary_key=True, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("mode", Integer),
-    Column("uid", BigInteger),
-    Column("gid", BigInteger),
-    Column("owner", Text),
-    Column("grp", Text),
-    Column("size", BigInteger),
-    Column("digest", Text),
-    Column("note", Text),
-    Column("content", LargeBinary),
-)
-"""Configuration files. ``path`` is relative to ``root`` (a name; its row has the empty path, and
-its note is the folder's place). ``schema/FORMAT.md`` tells what each column means."""
-
-postgresql_files = files.to_metadata(MetaData(), schema=FILES_SCHEMA)
-"""The same on PostgreSQL."""
-
-postgresql_settings = settings.to_metadata(MetaData(), schema=SCHEMA)
-"""`settings`, named in full."""
 
 
 following_metadata = MetaData()

@@ -20,7 +20,7 @@ from bequest.model import (
     Selection,
     Table,
 )
-from bequest_schema import is_always_captured, is_internal
+from bequest_schema import is_internal
 
 from .text import fold, identifier, index_text
 
@@ -41,7 +41,7 @@ def exists(connection: sqlite3.Connection, table: str) -> bool:
     # The pragma alone goes by what this connection last saw; reading the schema makes it look.
     found = "SELECT 1 FROM pragma_table_info(?, 'main')"
     sql = f"SELECT EXISTS ({found}) FROM main.sqlite_schema LIMIT 1"
-    return connection.execute(sql, (table,)).fetchone() == (1,)
+    return bool(connection.execute(sql, (table,)).fetchone() == (1,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def chosen(name: str, selection: Selection) -> bool:
     def hit(globs: tuple[str, ...]) -> bool:
         return any(fnmatchcase(fold(name), fold(glob)) for glob in globs)
 
-    return is_always_captured(name) or (hit(selection.include) and not hit(selection.exclude))
+    return hit(selection.include) and not hit(selection.exclude)
 
 
 def read_schema(connection: sqlite3.Connection) -> Schema:
