@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import threading
 from dataclasses import astuple, replace
 from typing import Any, Final, cast
 
@@ -24,13 +21,10 @@ from bequest.model import Author
 from bequest.ports import Cipher
 from bequest.report import PublishReport
 
+from .apart import Apart
 from .author import this_process
 from .cipher import KeyRing, parsed
 
-_BOOT: Final = (
-    "import json, sys; request = json.loads(sys.stdin.read()); sys.path[:] = request['path']; "
-    "from bequest_adapters.rewriting import answer; print(json.dumps(answer(request)))"
-)
 NICE: Final = 10
 
 
@@ -55,43 +49,23 @@ class RewriteApart:
             "files": files or {"folders": []},
         }
         self._cipher = cipher
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._apart = Apart()
 
     def __call__(self) -> PublishReport | None:
         """The report, or ``None`` where no such process can be started.
 
         Raises what the publish raised there, `Unreachable` when it was killed.
         """
-        if getattr(sys, "frozen", False) or not sys.executable:
-            return None
         if self._cipher is not None and not isinstance(self._cipher, KeyRing):
             return None  # somebody else's, which cannot be told to another process
         lines = [] if self._cipher is None else self._cipher.lines()
-        request = {**self._request, "path": sys.path, "keys": lines}
-        request["by"] = astuple(this_process())
-        try:
-            with self._lock:
-                process = self._process = subprocess.Popen(
-                    [sys.executable, "-c", _BOOT],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
-            printed, _ = process.communicate(json.dumps(request))
-        except OSError:
-            return None
-        finally:
-            with self._lock:
-                self._process = None
-        return _understood(printed, process.returncode)
+        request = {**self._request, "keys": lines, "by": astuple(this_process())}
+        answered = self._apart.ask(__name__, request)
+        return None if answered is None else _understood(*answered)
 
     def kill(self) -> None:
         """End the process, if one runs: whoever waits for it gets `Unreachable`."""
-        with self._lock:
-            if self._process is not None:
-                self._process.kill()
+        self._apart.kill()
 
 
 def _understood(printed: str, code: int) -> PublishReport | None:

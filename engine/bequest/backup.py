@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, Literal, Self
 
-from . import registry
+from . import forking, registry
 from .arguments import checked
 from .compactor import Limits
 from .drill import check_drillable, drill, note, noted
@@ -36,6 +36,11 @@ LOUD: Final = frozenset(
     {"failed", "drill_failed", "refused", "superseded", "vanished", "uncovered", "held"}
 )
 
+ORPHANED: Final = (
+    "The process that published has ended, and this one was forked from it. Its changes are "
+    "recorded, but nobody publishes them. Call Backup.start() in the process that goes on."
+)
+
 
 class Backup:
     """Keeps one object current while the controller works.
@@ -50,6 +55,9 @@ class Backup:
     are left out, ``files_limit`` is the largest file in bytes (64 MiB).
     Construction raises `UsageError` for what can never work; everything later is logged, reported
     by `status` and tried again.
+
+    A forked child has not started: what it commits its parent publishes, for as long as that lives.
+    `start` in the child lets it publish as soon as its parent does not; all other calls work in it.
     """
 
     @checked
@@ -74,6 +82,7 @@ class Backup:
         if mode not in ("per-change", "schedule"):
             raise UsageError(f"The mode is {mode!r}; it can be 'per-change' or 'schedule'.")
         self._database = database
+        self._address = store
         self._mode = mode
         self._limits = limits or Limits()
         self._selection = selection_of(include, exclude)
@@ -81,20 +90,35 @@ class Backup:
         self._watch_files = watch_files
         self._clock: Clock = registry.system_clock()
         self._schedule = registry.cron(schedule, timezone)
+        self._files = files
+        self._files_options = {"ignore": files_ignore, "limit_bytes": files_limit}
         self._store = registry.open_store(store)
-        self._source: Source = registry.open_source(database)
+        self._open()
+        self._drill_schedule = None
+        if drill_schedule is not None:
+            check_drillable(self._source)
+            self._drill_schedule = registry.cron(drill_schedule, timezone)
+        self._rest()
+        self._undo: list[Callable[[], None]] = []
+        self._started_by: int | None = None
+        self._parent: int | None = None
+        self._inherited = False
+        forking.enrol(self)
+
+    def _open(self) -> None:
+        """Everything that holds a handle, or what was learnt through one."""
+        self._source: Source = registry.open_source(self._database)
         self._recorder = open_recorder(
             self._source,
             self._store,
-            files,
-            ignore=files_ignore,
-            limit_bytes=files_limit,
+            self._files,
             listener=self._event,
+            **self._files_options,
         )
         self._apart = registry.rewriting(
-            database,
-            store,
-            mode,
+            self._database,
+            self._address,
+            self._mode,
             self._limits,
             cipher_of(self._store),
             None if self._recorder is None else self._recorder.request(),
@@ -104,7 +128,7 @@ class Backup:
             self._store,
             self._clock,
             limits=self._limits,
-            mode=mode,
+            mode=self._mode,
             apart=self._apart,
             by=registry.this_process(),
             folders=self._recorder,
@@ -114,21 +138,39 @@ class Backup:
             self._publisher,
             self._clock,
             self._event,
-            mode=mode,
+            mode=self._mode,
             schedule=self._schedule,
             limits=self._limits,
         )
-        self._address = store
-        self._drill_schedule = None
-        if drill_schedule is not None:
-            check_drillable(self._source)
-            self._drill_schedule = registry.cron(drill_schedule, timezone)
-        self._drills: Drills | None = None
+        self._drill_apart = registry.drilling(self._address, self._store)
+        self._ready = False
+
+    def _rest(self) -> None:
+        """As before the first `start`."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._undo: list[Callable[[], None]] = []
-        self._ready = False
+        self._drills: Drills | None = None
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on publishing."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: only what cannot wait until it is used here."""
+        self._parent = self._started_by
+        self._rest()
+        self._inherited = True
+
+    def _own(self) -> None:
+        """In a forked child: open all that was inherited, before the first use of it."""
+        if not self._inherited:
+            return
+        self._inherited = False
+        self._unlisten()
+        if isinstance(self._address, str):
+            # With the keys of the parent: this process may not be allowed to read them any more.
+            self._store = registry.open_store(self._address, cipher_of(self._store))
+        self._open()
 
     def __enter__(self) -> Self:
         self.start()
@@ -139,8 +181,11 @@ class Backup:
 
     def start(self) -> None:
         """Install capture if need be and begin to watch. Never raises for a store's fault."""
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             return
+        self._own()
+        self._unlisten()
+        self._started_by, self._parent = os.getpid(), None
         self._stop.clear()
         self._prepare()
         self._listen()
@@ -155,6 +200,8 @@ class Backup:
             return True
         deadline = time.monotonic() + timeout
         if self._drills is not None:
+            if self._drill_apart is not None:
+                self._drill_apart.kill()
             self._drills.stop(0.0)
             self._drills = None
         self._stop.set()
@@ -163,15 +210,13 @@ class Backup:
         if self._thread.is_alive() and self._apart is not None:
             self._apart.kill()
             self._thread.join(1.0)
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
+        self._unlisten()
         stored = self._last_publish(deadline)
         self._event("stopped", {"stored": stored})
         if not self._thread.is_alive():
             self._source.close()
             self._store.close()
-        self._thread = None
+        self._thread = self._started_by = None
         return stored
 
     @checked
@@ -181,6 +226,7 @@ class Backup:
         Waits and tries again for up to ``timeout`` seconds (``None``: for ever), then raises what
         kept it from being so: `AccessError`. Raises `Refused` at once.
         """
+        self._own()
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.05
         while True:
@@ -202,6 +248,7 @@ class Backup:
     @checked
     def backup_now(self, *, rewrite: bool = False) -> PublishReport:
         """Publish once, now, and say what was done."""
+        self._own()
         self._prepare()
         report = self._publisher.publish(rewrite=rewrite, check=True, exact=True)
         report = self._with_files(report)
@@ -210,6 +257,7 @@ class Backup:
 
     def status(self) -> Status:
         """How the backup stands, by what the database remembers and the journal holds."""
+        self._own()
         status = read_status(self._source, self._clock, self._publisher.last_error)
         if self._publisher.files_due:
             waits = status.state == "ok" and self._mode == "per-change"
@@ -259,10 +307,15 @@ class Backup:
         self._drills.start()
 
     def _drill(self) -> DrillReport:
+        report = None if self._drill_apart is None else self._drill_apart()
+        if report is None:
+            report = self._drill_here()
+        return replace(report, recorded=note(self._source, report))
+
+    def _drill_here(self) -> DrillReport:
         # A store of its own: this runs beside a publish.
         with closing(registry.open_store(self._address, cipher_of(self._store))) as store:
-            report = drill(store, self._clock, registry.open_target, into=None, keep=None)
-        return replace(report, recorded=note(self._source, report))
+            return drill(store, self._clock, registry.open_target, into=None, keep=None)
 
     def _listen(self) -> None:
         attend = getattr(self._source, "attend", None)
@@ -275,7 +328,7 @@ class Backup:
             return
         if hasattr(self._database, "url"):
             module = importlib.import_module("bequest_adapters.wakeups.commits")
-            self._undo.append(module.wake_on_commit(self._database, self._wake.set))
+            self._undo.append(module.wake_on_commit(self._database, self._woken))
         paths = getattr(self._source, "wake_paths", None)
         if self._watch_files and paths is not None:
             module = importlib.import_module("bequest_adapters.wakeups.files")
@@ -283,6 +336,18 @@ class Backup:
                 self._undo.append(module.wake_on_file(paths(), self._wake.set))
             except AccessError as error:
                 self._event("failed", {"error": str(error)})
+
+    def _woken(self) -> None:
+        """After a commit through the controller's engine, in whichever process."""
+        self._wake.set()
+        if self._parent is not None and not _is_alive(self._parent):
+            self._parent = None
+            self._event("failed", {"error": ORPHANED})
+
+    def _unlisten(self) -> None:
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -319,6 +384,16 @@ class Backup:
             self._on_event(name, facts)
         except Exception:  # a listener's fault is not ours, and must not stop us
             logger.exception("the on_event callback raised")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def selection_of(include: Sequence[str] | None, exclude: Sequence[str] | None) -> Selection | None:

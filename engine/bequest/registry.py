@@ -143,6 +143,14 @@ def rewriting(
     return module.RewriteApart(url, store, mode, limits, cipher, files)
 
 
+def drilling(address: str | Store, store: Store) -> Any:
+    """What drills the object in a process of its own; ``None`` for a store without an address."""
+    if not isinstance(address, str):
+        return None
+    module = importlib.import_module("bequest_adapters.drilling")
+    return module.DrillApart(address, store)
+
+
 def crossing() -> Cross:
     """What says a snapshot of one dialect in another."""
     return cast("Cross", importlib.import_module(CROSSING).cross)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 import bequest
 from bequest import registry
 from bequest.publisher import Publisher
+from bequest_adapters import apart as process_apart
 from bequest_adapters import rewriting
 
 APART = bequest.Limits(rewrite_apart_bytes=0)
@@ -38,13 +39,13 @@ def store(tmp_path: Path) -> str:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The processes that were started, in order."""
     processes: list[Any] = []
-    popen = rewriting.subprocess.Popen
+    popen = process_apart.subprocess.Popen
 
     def watched(*arguments: Any, **options: Any) -> Any:
         processes.append(popen(*arguments, **options))
         return processes[-1]
 
-    monkeypatch.setattr(rewriting.subprocess, "Popen", watched)
+    monkeypatch.setattr(process_apart.subprocess, "Popen", watched)
     return processes
 
 
@@ -99,7 +100,7 @@ def test_killed_in_the_middle_it_is_tried_again(
     engine: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = threading.Event()
-    popen = rewriting.subprocess.Popen
+    popen = process_apart.subprocess.Popen
 
     def slow(command: list[str], **options: Any) -> Any:
         process = popen(
@@ -108,7 +109,7 @@ def test_killed_in_the_middle_it_is_tried_again(
         running.set()
         return process
 
-    monkeypatch.setattr(rewriting.subprocess, "Popen", slow)
+    monkeypatch.setattr(process_apart.subprocess, "Popen", slow)
     apart = rewriting.RewriteApart(str(engine.url), store, "", APART)
     publisher = Publisher(
         registry.open_source(engine),
@@ -121,7 +122,7 @@ def test_killed_in_the_middle_it_is_tried_again(
 
     def kill() -> None:
         running.wait()
-        while apart._process is not None:
+        while apart._apart._process is not None:
             apart.kill()
 
     killer = threading.Thread(target=kill)
@@ -137,9 +138,9 @@ def test_killed_in_the_middle_it_is_tried_again(
 def test_where_no_process_can_be_started_it_is_done_here(
     engine: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rewriting.sys, "executable", "/nonexistent/python")
+    monkeypatch.setattr(process_apart.sys, "executable", "/nonexistent/python")
     with bequest.Backup(engine, store, limits=APART) as backup:
         assert backup.flush().rows == 2
-    monkeypatch.setattr(rewriting.sys, "executable", "/bin/false")
+    monkeypatch.setattr(process_apart.sys, "executable", "/bin/false")
     with bequest.Backup(engine, store, limits=APART) as backup:
         assert backup.backup_now(rewrite=True).action == "rewrite"

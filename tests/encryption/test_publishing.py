@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 import bequest
 from bequest import registry
 from bequest.publisher import Publisher
+from bequest_adapters import apart as process_apart
 from bequest_adapters import cipher, rewriting
 from tests.restore.controller import Controller
 
@@ -298,13 +299,13 @@ class TestEmbedded:
         self, controller: Controller, keys: Keys, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         started: list[tuple[object, object]] = []
-        popen = rewriting.subprocess.Popen
+        popen = process_apart.subprocess.Popen
 
         def watched(command: list[str], **options: object) -> object:
             started.append((command, options.get("env")))
             return popen(command, **options)  # type: ignore[call-overload]
 
-        monkeypatch.setattr(rewriting.subprocess, "Popen", watched)
+        monkeypatch.setattr(process_apart.subprocess, "Popen", watched)
         store = bequest.keyed(controller.store, key_file=path_of(keys, "first"))
         engine = create_engine(controller.url)
         with bequest.Backup(engine, store, limits=APART) as backup:

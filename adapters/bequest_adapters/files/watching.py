@@ -29,8 +29,10 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from bequest import forking
 from bequest.errors import BequestError
 
+from ..wakeups.inherited import let_go
 from .recording import Glance, Listener, Recorder
 
 logger = logging.getLogger("bequest")
@@ -72,6 +74,7 @@ class Watching:
         self._watched: tuple[object, ...] = ()
         self._tries = 0
         self._thread = threading.Thread(target=self._run, name="bequest-folders", daemon=True)
+        forking.enrol(self)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -84,6 +87,15 @@ class Watching:
         self._event.set()
         self._thread.join()
         self._unwatch()
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on watching."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: the threads are not in the child."""
+        self._event, self._stop = threading.Event(), threading.Event()
+        observer, self._observer, self._watched = self._observer, None, ()
+        let_go(observer)
 
     def _seen(self) -> None:
         self._event.set()
@@ -141,11 +153,10 @@ class Watching:
         if identities == self._watched:
             return
         self._unwatch()
-        observer: Any = Observer()
         try:
-            for place in present:
-                observer.schedule(self._handler, place, recursive=True, event_filter=EVENTS)
-            observer.start()
+            # A child that is forked meanwhile would not know what to let go of.
+            with forking.guard():
+                self._observer = self._begun(present)
         except OSError as error:
             logger.warning(
                 "The folders cannot be watched through the operating system (%s). Bequest looks at "
@@ -153,9 +164,19 @@ class Watching:
                 error,
                 LOOK_SECONDS,
             )
-            observer.stop()
             return
-        self._observer, self._watched = observer, identities
+        self._watched = identities
+
+    def _begun(self, places: list[str]) -> Any:
+        observer: Any = Observer()
+        try:
+            for place in places:
+                observer.schedule(self._handler, place, recursive=True, event_filter=EVENTS)
+            observer.start()
+        except OSError:
+            observer.stop()
+            raise
+        return observer
 
     def _unwatch(self) -> None:
         observer, self._observer, self._watched = self._observer, None, ()

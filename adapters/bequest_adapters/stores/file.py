@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
-
 from bequest.errors import (
     BequestError,
     Denied,
@@ -41,6 +39,8 @@ from bequest.ports import Store
 from bequest.snapshot.extent import extent
 from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
 
+from ..belonging import give, private_mode
+from ..lockfile import LockFile
 from .address import parse
 from .answers import conflict
 from .disk import Disk
@@ -318,20 +318,12 @@ class FileStore:
         if not os.path.isdir(os.path.dirname(target)):
             # The lock would make the folder, and hide that a disk is not mounted.
             raise FileNotFoundError(errno.ENOENT, "no such folder", target)
-        # The lock would be waited for where no file can be made at all.
-        os.close(os.open(f"{target}.lock", os.O_RDWR | os.O_CREAT, LOCK_MODE))
-        lock = FileLock(
-            target + ".lock",
-            timeout=self._lock_timeout_seconds,
-            poll_interval=LOCK_POLL_SECONDS,
-        )
-        try:
-            lock.acquire()
-        except Timeout as error:
+        lock = LockFile(f"{target}.lock", mode=LOCK_MODE, beside=(target, os.path.dirname(target)))
+        if not lock.acquire(self._lock_timeout_seconds, LOCK_POLL_SECONDS):
             raise Unreachable(
                 f"Another process is writing {self._path} (its lock is {target}.lock). This "
                 "publish was not made; it can be tried again as soon as the other is through."
-            ) from error
+            )
         try:
             yield target
         finally:
@@ -537,10 +529,13 @@ def _remove_leftovers(disk: Disk, target: str) -> None:
 
 
 def _resemble(file: int, target: str) -> None:
-    """Give a new file the mode and, where allowed, the owner of the one it replaces."""
+    """Give a new file mode and owner of the one it replaces; else as `belonging` says."""
+    folder = os.path.dirname(target)
     try:
         old = os.stat(target)
     except FileNotFoundError:
+        give(file, folder)
+        os.fchmod(file, private_mode(folder))
         return
     with suppress(OSError):
         os.fchown(file, old.st_uid, old.st_gid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import psycopg
 from psycopg import pq
 from sqlalchemy import URL
 
+from bequest import forking
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
 
 from . import forms, pooling
@@ -102,9 +104,40 @@ def _open(address: Address) -> Connection:
         "client_encoding": "UTF8",
         "application_name": "bequest",
     }
-    # Not prepared behind our back: DDL between two uses would make the second one fail. With None
-    # what we ask to be prepared would not be either.
-    return psycopg.connect(**options, autocommit=True, prepare_threshold=sys.maxsize)
+    # A child that is forked meanwhile would keep a session open that nobody knows of.
+    with forking.guard(seconds=forking.PATIENCE_SECONDS):
+        # Not prepared behind our back: DDL between two uses would make the second one fail. With
+        # None what we ask to be prepared would not be either.
+        connection = psycopg.connect(**options, autocommit=True, prepare_threshold=sys.maxsize)
+        _sessions.add(connection)
+    return connection
+
+
+class _Sessions:
+    """All sessions of this process. A forked child lets go of them and says nothing to the server.
+
+    Else the parent's session, and the locks that it holds, would outlive the parent.
+    """
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
+        forking.enrol(self)
+
+    def add(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on with them."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`."""
+        for connection in list(self._open):
+            if not connection.closed:
+                forking.detach(connection.fileno())
+        self._open.clear()
+
+
+_sessions = _Sessions()
 
 
 SCHEMA_MOVED: Final = ("42703", "42P01", "42704", "42883", "42804", "3F000", "XX000", "0A000")
@@ -198,6 +231,7 @@ class Connections:
         self._lock = threading.Lock()
         self._closed = False
         self.server = ""
+        forking.enrol(self)
 
     @contextmanager
     def use(self) -> Generator[Connection]:
@@ -216,6 +250,14 @@ class Connections:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on with its sessions."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`."""
+        self._idle = []
+        self._lock = threading.Lock()
 
     def _take(self) -> Connection:
         with self._lock:

@@ -14,6 +14,7 @@ from typing import Final
 
 import psycopg
 
+from bequest import forking
 from bequest.errors import Unreachable
 
 from .connection import Connection, Connections, connect, translated
@@ -31,6 +32,7 @@ class Locks:
         self._leader: Connection | None = None
         self._guard = threading.Lock()
         self._held = threading.local()
+        forking.enrol(self)
 
     @contextmanager
     def exclusive(self, timeout_seconds: float) -> Generator[None]:
@@ -80,6 +82,15 @@ class Locks:
                 if self._leader is None:
                     connection.close()
             return False
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on leading."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: a child does not lead because its parent does."""
+        self._leader = None
+        self._guard = threading.Lock()
+        self._held = threading.local()
 
     def release(self) -> None:
         """Stop leading."""

@@ -7,6 +7,7 @@ own, so a long cut never makes a question wait.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 from sqlalchemy import URL
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from bequest import forking
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
 
 BUSY_SECONDS = 5.0
@@ -29,15 +31,20 @@ MINIMUM_VERSION = (3, 37, 0)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A database file: as a path, and as the URI that opens it without ever creating it."""
+    """A database file: as a path, and as the URI that opens it without ever creating it.
+
+    ``path`` is the file itself, beside which SQLite keeps its logs and Bequest its locks; ``given``
+    may lead there by symbolic links.
+    """
 
     path: str
     uri: str
+    given: str
 
     @property
     def name(self) -> str:
         """Fit for a log."""
-        return f"sqlite:///{self.path}"
+        return f"sqlite:///{self.given}"
 
 
 def locate(url: URL) -> Location:
@@ -48,16 +55,17 @@ def locate(url: URL) -> Location:
     if not options.get("uri"):
         if filename == ":memory:" or not filename:
             raise _not_a_file()
-        path = os.path.abspath(filename)
-        return Location(path, f"file:{quote(path)}?mode=rw")
+        path = os.path.realpath(filename)
+        return Location(path, f"file:{quote(path)}?mode=rw", os.path.abspath(filename))
     parts = urlsplit(filename)
     if parts.path == ":memory:" or "mode=memory" in parts.query or not parts.path:
         raise _not_a_file()
-    path = os.path.abspath(unquote(parts.path))
+    given = os.path.abspath(unquote(parts.path))
+    path = os.path.realpath(given)
     query = (
         parts.query if "mode=" in parts.query else "&".join(filter(None, [parts.query, "mode=rw"]))
     )
-    return Location(path, f"file:{quote(path)}?{query}")
+    return Location(path, f"file:{quote(path)}?{query}", given)
 
 
 def _not_a_file() -> UsageError:
@@ -114,6 +122,12 @@ _ADVICE: dict[int, tuple[type[BequestError], str, str]] = {
         "Give this user permission on the file and on its folder.",
     ),
 }
+# A fork was waiting; what was read or written is done again.
+_ADVICE[sqlite3.SQLITE_INTERRUPT] = (
+    Unreachable,
+    "was let go of for a fork of this process",
+    "It will be tried again.",
+)
 _ADVICE[sqlite3.SQLITE_LOCKED] = _ADVICE[sqlite3.SQLITE_BUSY]
 _ADVICE[sqlite3.SQLITE_SCHEMA] = _ADVICE[sqlite3.SQLITE_BUSY]
 _ADVICE[sqlite3.SQLITE_PERM] = _ADVICE[sqlite3.SQLITE_CANTOPEN]
@@ -158,12 +172,22 @@ class Connections:
     def __init__(self, location: Location) -> None:
         self.location = location
         self._idle: list[sqlite3.Connection] = []
+        self._used: set[sqlite3.Connection] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._file = identity(location.path)
+        forking.enrol(self)
 
     def renew(self) -> None:
-        """Leave a file whose name another one bears now: what was open would go on unseen."""
+        """Leave a file whose name another one bears now: what was open would go on unseen.
+
+        Raises `Denied` when a symbolic link was turned to another file: its locks lie elsewhere.
+        """
+        if os.path.realpath(self.location.given) != self.location.path:
+            raise Denied(
+                f"{self.location.name} leads to another file now than when Bequest began with it. "
+                "Nothing more is published. Start Bequest again, so that it works on the new one."
+            )
         file = identity(self.location.path)
         with self._lock:
             if file is None or file == self._file:
@@ -177,12 +201,14 @@ class Connections:
     def use(self) -> Generator[sqlite3.Connection]:
         """A connection outside any transaction; whatever is left open is rolled back."""
         file = self._file
-        connection = self._take()
-        try:
-            with translated(self.location):
-                yield connection
-        finally:
-            self._give_back(connection, file)
+        # A child that is forked meanwhile might never be granted a lock; see `bequest.forking`.
+        with forking.guard(self.interrupt):
+            connection = self._take()
+            try:
+                with translated(self.location):
+                    yield connection
+            finally:
+                self._give_back(connection, file)
 
     @contextmanager
     def writing(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
@@ -224,20 +250,57 @@ class Connections:
         for connection in idle:
             connection.close()
 
+    def interrupt(self) -> None:
+        """End what is being read or written now: it raises `Unreachable`, and can be tried again.
+
+        May be called from any thread.
+        """
+        with self._lock:
+            for connection in self._used:
+                connection.interrupt()
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`."""
+        for connection in (*self._idle, *self._used):
+            abandon(connection)
+        self._idle, self._used = [], set()
+        self._lock = threading.Lock()
+
     def _take(self) -> sqlite3.Connection:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return connect(self.location)
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = connect(self.location)
+        with self._lock:
+            self._used.add(connection)
+        return connection
 
     def _give_back(self, connection: sqlite3.Connection, file: tuple[int, int] | None) -> None:
+        if connection not in self._used:
+            return  # of the process that this one was forked from
         if connection.in_transaction:
             connection.rollback()
         with self._lock:
+            self._used.discard(connection)
             if not self._closed and file == self._file:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def abandon(connection: sqlite3.Connection) -> None:
+    """Never close what a forked process inherited open, not even at its end.
+
+    The library would give up locks which it believes this process to hold, and which are gone.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def identity(path: str) -> tuple[int, int] | None:
