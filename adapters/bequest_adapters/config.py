@@ -60,7 +60,16 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 """The texts of which a file may only name one."""
 
 ONCE: Final = frozenset(
-    {"overwrite", "force", "dry_run", "rewrite", "no_adopt", "files_to", "files_in_place"}
+    {
+        "replace",
+        "accept_files",
+        "force",
+        "dry_run",
+        "rewrite",
+        "no_adopt",
+        "files_to",
+        "files_in_place",
+    }
 )
 """Decisions for one run: kept in a file they would switch a protection off for good."""
 

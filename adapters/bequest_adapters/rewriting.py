@@ -14,14 +14,17 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import astuple
 from typing import Any, Final, cast
 
 from bequest import errors
 from bequest.compactor import Limits
 from bequest.errors import BequestError, Unreachable
+from bequest.model import Author
 from bequest.ports import Cipher
 from bequest.report import PublishReport
 
+from .author import this_process
 from .cipher import KeyRing, parsed
 
 _BOOT: Final = (
@@ -52,7 +55,7 @@ class RewriteApart:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
-    def __call__(self, *, overwrite: bool) -> PublishReport | None:
+    def __call__(self) -> PublishReport | None:
         """The report, or ``None`` where no such process can be started.
 
         Raises what the publish raised there, `Unreachable` when it was killed.
@@ -62,7 +65,8 @@ class RewriteApart:
         if self._cipher is not None and not isinstance(self._cipher, KeyRing):
             return None  # somebody else's, which cannot be told to another process
         lines = [] if self._cipher is None else self._cipher.lines()
-        request = {**self._request, "overwrite": overwrite, "path": sys.path, "keys": lines}
+        request = {**self._request, "path": sys.path, "keys": lines}
+        request["by"] = astuple(this_process())
         try:
             with self._lock:
                 process = self._process = subprocess.Popen(
@@ -124,8 +128,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         store,
         registry.system_clock(),
         limits=Limits(**request["limits"]),
-        overwrite=request["overwrite"],
         mode=request["mode"],
+        by=Author(*request["by"]),
     )
     try:
         report = publisher.publish(rewrite=True, check=True)

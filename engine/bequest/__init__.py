@@ -33,6 +33,7 @@ from .errors import (
 )
 from .inheriting import diff, drill, files, follow, preflight, promote, restore
 from .report import (
+    AdoptReport,
     DiffReport,
     DrillReport,
     FilesReport,
@@ -48,10 +49,22 @@ from .report import (
     Status,
     VerifyReport,
 )
-from .verbs import backup, history, inspect, install, log, migration, status, uninstall, verify
+from .verbs import (
+    adopt,
+    backup,
+    history,
+    inspect,
+    install,
+    log,
+    migration,
+    status,
+    uninstall,
+    verify,
+)
 
 __all__ = [
     "AccessError",
+    "AdoptReport",
     "Backup",
     "BequestError",
     "Conflict",
@@ -82,6 +95,7 @@ __all__ = [
     "UsageError",
     "VerifyReport",
     "__version__",
+    "adopt",
     "backup",
     "diff",
     "drill",

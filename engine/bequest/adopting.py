@@ -7,13 +7,14 @@ finds a defined state, the history stays in the tail, and the new controller goe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from .ancestry import adopted
 from .encryption import lock_of
 from .errors import Conflict, Unreachable
-from .model import Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
+from .model import Author, Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
 from .ports import Clock, Cut, Source, Store
 from .snapshot.digest import Sum
 from .snapshot.fold import Snapshot
@@ -32,14 +33,24 @@ class Adoption:
     """
 
     def __init__(
-        self, store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        clock: Clock,
+        token: Callable[[], str],
+        rows: int,
+        by: Author | None = None,
     ) -> None:
+        """``token`` makes random texts: one for the publish, one for the new installation."""
         self._store = store
         self._snapshot = snapshot
         self._rows = rows
         self._before = snapshot.newest
+        self._installation = token()
         before = self._before
-        self._mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token)
+        same = "" if snapshot.later else before.origin
+        origin = adopted(same, self._installation)
+        self._mark = Mark(before.lineage, before.epoch + 1, before.serial + 1, token(), origin)
         parts: list[bytes] = []
         # Under the object's own key: where that is not the current one, the next publish rewrites.
         lock = lock_of(store, snapshot.key_id)
@@ -48,7 +59,7 @@ class Adoption:
         if snapshot.later:
             _go_back(writer, snapshot, clock.time())
             told["restored"] = snapshot.mark.serial
-        writer.frame(SEAL, told, seal_of(self._mark, clock.time()))
+        writer.frame(SEAL, told, seal_of(self._mark, clock.time(), by))
         self._data = b"".join(parts)
         self._chain = writer.chain.hex()
 
@@ -60,6 +71,7 @@ class Adoption:
         """
         snapshot, mark = self._snapshot, self._mark
         return Memory(
+            installation=self._installation,
             lineage=mark.lineage,
             epoch=mark.epoch,
             serial=self._before.serial,
@@ -83,6 +95,7 @@ class Adoption:
                 ),
             ),
             key_id=snapshot.key_id,
+            inherited=self._before.token,
         )
 
     def send(self) -> Memory:
@@ -93,6 +106,7 @@ class Adoption:
         after = _append(self._store, self._data, stat, self._mark)
         mark, snapshot = self._mark, self._snapshot
         return Memory(
+            installation=self._installation,
             lineage=mark.lineage,
             epoch=mark.epoch,
             serial=mark.serial,
@@ -107,15 +121,23 @@ class Adoption:
             state="ok",
             last_success=snapshot.at,
             key_id=snapshot.key_id,
+            inherited=self._before.token,
         )
 
     def _tail_bytes(self) -> int:
         return self._snapshot.size_bytes - self._snapshot.base_bytes + len(self._data)
 
 
-def adopt(store: Store, snapshot: Snapshot, clock: Clock, token: str, rows: int) -> Memory:
+def adopt(
+    store: Store,
+    snapshot: Snapshot,
+    clock: Clock,
+    token: Callable[[], str],
+    rows: int,
+    by: Author | None = None,
+) -> Memory:
     """Say in the object that the lineage goes on elsewhere. Raises `Conflict`, `AccessError`."""
-    return Adoption(store, snapshot, clock, token, rows).send()
+    return Adoption(store, snapshot, clock, token, rows, by).send()
 
 
 def _go_back(writer: FrameWriter, snapshot: Snapshot, at: float) -> None:

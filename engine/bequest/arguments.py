@@ -77,12 +77,12 @@ def _folders(value: object) -> bool:
 
 _RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(
-        ("schedule", "timezone", "drill_schedule", "version", "into"), (_text, "a text")
+        ("schedule", "timezone", "drill_schedule", "version", "into", "replace"), (_text, "a text")
     ),
     **dict.fromkeys(("files_to", "keep", "key_file"), (_path, "a path")),
     **dict.fromkeys(
         (
-            *("overwrite", "rewrite", "force", "dry_run", "if_empty", "if_exists"),
+            *("accept_files", "rewrite", "force", "dry_run", "if_empty", "if_exists"),
             *("files_in_place", "watch_files", "once"),
         ),
         (_flag, "True or False"),

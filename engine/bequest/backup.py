@@ -20,7 +20,7 @@ from .drilling import Drills
 from .encryption import cipher_of, told
 from .errors import AccessError, BequestError, Refused, UsageError
 from .fence import judge
-from .model import Memory, Selection
+from .model import Selection
 from .ports import Clock, Source, Store, Watchful
 from .publisher import Publisher, state_of
 from .report import DrillReport, PublishReport, Status, iso
@@ -60,7 +60,6 @@ class Backup:
         timezone: str | None = None,
         include: tuple[str, ...] | None = None,
         exclude: tuple[str, ...] | None = None,
-        overwrite: bool = False,
         on_event: Callable[[str, dict[str, Any]], None] | None = None,
         limits: Limits | None = None,
         drill_schedule: str | None = None,
@@ -89,9 +88,9 @@ class Backup:
             self._store,
             self._clock,
             limits=self._limits,
-            overwrite=overwrite,
             mode=mode,
             apart=self._apart,
+            by=registry.this_process(),
         )
         self._watcher = Watcher(
             self._source,
@@ -115,7 +114,6 @@ class Backup:
             files,
             ignore=files_ignore,
             limit_bytes=files_limit,
-            overwrite=overwrite,
             listener=self._event,
         )
         self._wake = threading.Event()
@@ -346,10 +344,10 @@ def with_files(status: Status, database: Any, source: Source) -> Status:
     return replace(status, files=registry.files().recorded(url, source.name))
 
 
-def ask(store: Store, memory: Memory) -> BequestError | None:
+def ask(store: Store, source: Source) -> BequestError | None:
     """What would keep a publish from ``store`` now; ``None`` when nothing would."""
     try:
-        judge(memory, store.head(), store.name)
+        judge(source.recall(), store.head(), store.name, source.descends)
     except BequestError as error:
         return error
     return None
@@ -362,6 +360,8 @@ def read_status(source: Source, clock: Clock, error: BequestError | None = None)
     moved = bool(memory.position) and isinstance(source, Watchful) and source.moved(memory)
     transactions = max(transactions, int(moved))
     state = state_of(error) if error is not None else memory.state or "ok"
+    if memory.copied and state == "ok":
+        state = "refused"
     waiting = (mutations or moved) and memory.mode != "schedule"
     if state == "ok" and (waiting or not memory.serial):
         state = "behind"

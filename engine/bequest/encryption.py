@@ -91,8 +91,8 @@ def check_allowed(store: Store, key_id: str) -> None:
         f"The backup at {store.name} is encrypted under the key {key_id}, and here {given}. It was "
         "left as it is and nothing was backed up, for encryption is never switched off silently. "
         "Give that key (BEQUEST_KEY_FILE, --key-file, or key_file in bequest.toml); a new one goes "
-        "on a line before it. To publish without that key, say so once with `bequest backup "
-        "--overwrite`."
+        "on a line before it. If the key is lost, replace the object once with `bequest backup "
+        "--replace LINEAGE/SERIAL`, as `bequest inspect` shows them; a copy of it is kept."
     )
 
 

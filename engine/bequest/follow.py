@@ -17,7 +17,7 @@ from typing import Final, cast
 from .adopting import adopt, settle_in
 from .encryption import cipher_of
 from .errors import AccessError, BequestError, Conflict, Refused, SnapshotMissing
-from .model import Catalog, Mark, Memory, Standing, Step, Value
+from .model import Author, Catalog, Mark, Memory, Standing, Step, Value
 from .opening import opened
 from .ports import Clock, Counting, Following, Listener, Source, Store
 from .report import FollowReport, PromoteReport, Status, iso
@@ -260,6 +260,7 @@ def promote(
     clock: Clock,
     token: Callable[[], str],
     listener: Listener = lambda name, facts: None,
+    by: Author | None = None,
 ) -> PromoteReport:
     """Take the lineage over in a followed database: the last publish, epoch + 1, capture.
 
@@ -275,7 +276,7 @@ def promote(
                 f"{following.name} does not follow any object, so it cannot be promoted. Nothing "
                 "was changed. Use `bequest restore` to make a database from an object."
             )
-        memory, catalog = _inherit(store, following, clock, token, listener)
+        memory, catalog = _inherit(store, following, clock, token, listener, by)
         following.release(memory)
     else:
         catalog, _ = read_catalog(store)
@@ -323,6 +324,7 @@ def _inherit(
     clock: Clock,
     token: Callable[[], str],
     listener: Listener,
+    by: Author | None,
 ) -> tuple[Memory, Catalog]:
     for attempt in range(ATTEMPTS):
         follower = Follower(store, following, clock, listener)
@@ -346,7 +348,7 @@ def _inherit(
             key_id,
         )
         try:
-            return adopt(store, cast(Snapshot, place), clock, token(), 0), catalog
+            return adopt(store, cast(Snapshot, place), clock, token, 0, by), catalog
         except Conflict:
             if attempt == ATTEMPTS - 1:
                 raise

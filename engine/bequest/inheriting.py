@@ -159,7 +159,11 @@ def _plan(
             "Migrations need all of the tables. Nothing was done. Restore everything with alembic, "
             "or a part without it."
         )
-    adoption = Adoption(lambda: registry.open_source(database), lambda: uuid.uuid4().hex)
+    adoption = Adoption(
+        lambda: registry.open_source(database),
+        lambda: uuid.uuid4().hex,
+        registry.this_process(),
+    )
     return Plan(
         at=parse_moment(at) if isinstance(at, str) else None if at is None else _checked_moment(at),
         tables=part,
@@ -297,6 +301,7 @@ def promote(
                 registry.system_clock(),
                 lambda: uuid.uuid4().hex,
                 on_event or _unheard,
+                registry.this_process(),
             )
 
 

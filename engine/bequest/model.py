@@ -111,12 +111,28 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Which publish an object is: kept in the object's seal and in the store's metadata."""
+    """Which publish an object is: kept in the object's seal and in the store's metadata.
+
+    ``origin`` says which journal rows the published state came from, in the source's own words
+    (`bequest.ports.Cut.origin`): printable ASCII, at most
+    `bequest.snapshot.soundness.ORIGIN_CHARACTERS`; empty where there is none. The token alone
+    identifies a publish, so two marks are equal whatever their origins are.
+    """
 
     lineage: str
     epoch: int
     serial: int
     token: str
+    origin: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who made a publish: the machine, the number of the process there, and what that is called."""
+
+    host: str
+    process: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +168,7 @@ class Intent:
     """A publish that was about to be sent when this was written down.
 
     It holds all that `Memory` must become should the object turn out to bear ``token``. ``epoch``
-    is that of the publish, which an overwrite raises; 0, from an older release: the memory's own.
+    is that of the publish.
     """
 
     serial: int
@@ -164,23 +180,29 @@ class Intent:
     rows: int
     attributes: Attributes
     rewrite: bool
-    epoch: int = 0
+    epoch: int
     key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a controller's database remembers of its own publishing (one row in its own table).
+    """What is remembered of a controller's publishing: who it is, and its last publish.
 
-    ``lineage`` is empty until the first publish is intended. ``position`` is the source's own word
-    for "the journal up to here is in the object"; empty means that only a rewrite can follow.
-    ``version``, ``chain`` (hex digest of the object's last frame), ``base_bytes`` and
-    ``tail_bytes`` describe the object as this controller last published it; so does ``key_id``, the
-    id of the key that it is under, empty for none. ``rows`` is the number of rows at the last
-    publish. ``attributes`` are those last published. ``intents`` are the publishes whose outcome is
-    not known yet, oldest first.
+    Who it is stands in the database itself: ``installation``, a random id of this one database;
+    ``lineage`` and ``epoch``. They are written by `Source.install` and at an adoption, and are
+    empty before. ``copied`` is not stored: a short clause that says why the database seems to be a
+    copy of the one that published, empty when it does not. ``inherited`` is the token of the
+    publish that this epoch took over.
+
+    ``position`` is the source's own word for "the journal up to here is in the object"; empty means
+    that only a rewrite can follow. ``version``, ``chain`` (hex digest of the object's last frame),
+    ``base_bytes`` and ``tail_bytes`` describe the object as this controller last published it; so
+    does ``key_id``, the id of the key that it is under, empty for none. ``rows`` is the number of
+    rows at the last publish. ``attributes`` are those last published. ``intents`` are the publishes
+    whose outcome is not known yet, oldest first.
     """
 
+    installation: str = ""
     lineage: str = ""
     epoch: int = 0
     serial: int = 0
@@ -200,6 +222,8 @@ class Memory:
     last_error: str = ""
     last_rewrite: float | None = None
     key_id: str = ""
+    inherited: str = ""
+    copied: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .model import Attributes, Catalog, Row, Selection, Table
+from .model import Attributes, Author, Catalog, Row, Selection, Table
 from .moment import Moment
 from .ports import Crossing, Migrations, Source
 
@@ -20,10 +20,14 @@ be."""
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What adopting needs besides the target: the new database as a source, and tokens."""
+    """What adopting needs besides the target: the new database as a source, and tokens.
+
+    ``by``: who adopts, as the object shall say.
+    """
 
     source: Callable[[], Source]
     token: Callable[[], str]
+    by: Author | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,21 @@ class Rereading(Protocol):
         ...
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """What a store adds that can keep a copy of its object. Optional; see `bequest.keeping`."""
+
+    def keep(self, onto: Stat, label: str) -> str:
+        """Copy the object, if it is still ``onto``, under its name with ``.label`` behind it.
+
+        The store copies it by itself, mark and all, and the object stays as it is. Nothing is ever
+        replaced: where that name holds something else, a number follows it; where it holds this
+        copy already, nothing is done. Returns the copy's address, as `bequest restore` takes it.
+        Raises `Conflict` when the object is not ``onto`` any more.
+        """
+        ...
+
+
 class Cipher(Protocol):
     """Keys, each known by its id. The first one given writes; all of them read."""
 
@@ -155,6 +170,14 @@ class Cut(Protocol):
     @property
     def position(self) -> str:
         """The journal up to here is visible in this cut."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """The newest journal rows of this cut, as `Source.descends` knows them again.
+
+        Printable ASCII of at most 400 characters. Empty where capture is not whole.
+        """
         ...
 
     @property
@@ -241,17 +264,35 @@ class Source(Protocol):
         ...
 
     def recall(self) -> Memory:
-        """What was remembered last; a blank `Memory` at first."""
+        """What was remembered last; a blank `Memory` before the first `install`.
+
+        Who the database is comes from the database itself. What does not belong to it, because the
+        database was copied, moved or replaced, is left out, and ``copied`` says so.
+        """
         ...
 
     def remember(self, memory: Memory, *, durable: bool) -> None:
-        """Write ``memory`` down. ``durable``: on disk, with all commits before it, at return."""
+        """Write ``memory`` down. ``durable``: on disk, with all commits before it, at return.
+
+        The database is written to only where it says another ``installation``, ``lineage`` or
+        ``epoch``; that is on disk before the rest. Its earlier installations stay known to
+        `descends`.
+        """
+        ...
+
+    def descends(self, origin: str) -> bool | None:
+        """Whether this database's history contains the journal rows that `Cut.origin` described.
+
+        False: it does not, for certain. ``None``: nothing proves it either way, because the journal
+        no longer reaches back so far.
+        """
         ...
 
     def trim(self, position: str) -> None:
         """Forget the journal up to ``position``, in steps too small to disturb other writers.
 
-        An empty ``position`` stands for the beginning: nothing is forgotten.
+        The rows that `descends` needs stay. An empty ``position`` stands for the beginning: nothing
+        is forgotten. Does nothing where the journal trims itself.
         """
         ...
 

@@ -25,6 +25,7 @@ from .fence import Verdict, judge
 from .model import (
     LEFT_OUT,
     Attributes,
+    Author,
     Catalog,
     Intent,
     Key,
@@ -63,10 +64,14 @@ class _NeedsRewrite(Exception):
     """The journal cannot be continued in this cut; the reason is the first argument."""
 
 
+class _Doubtful(_NeedsRewrite):
+    """The journal is not the one that was remembered: the database may be another, older one."""
+
+
 class Apart(Protocol):
     """Publishes a rewrite in another process; ``None`` when that cannot be done here."""
 
-    def __call__(self, *, overwrite: bool) -> PublishReport | None:
+    def __call__(self) -> PublishReport | None:
         """The other process's report; raises what it raised."""
         ...
 
@@ -85,23 +90,24 @@ class Publisher:
         clock: Clock,
         *,
         limits: Limits | None = None,
-        overwrite: bool = False,
         mode: str = "",
         token: Callable[[], str] = _token,
         progress: Callable[[str, int, int | None], None] | None = None,
         apart: Apart | None = None,
+        by: Author | None = None,
     ) -> None:
         self._source = source
         self._store = store
         self._clock = clock
         self._limits = limits or Limits()
-        self._overwrite = overwrite
         self._mode = mode
         self._token = token
         self._progress = progress
         self._apart = apart
+        self._by = by
         self._lock = RLock()
         self._checked = False
+        self._replacing: Mark | None = None
         self.last_error: BequestError | None = None
 
     def publish(
@@ -111,12 +117,15 @@ class Publisher:
         check: bool = False,
         exact: bool = False,
         wait_seconds: float | None = None,
+        replacing: Mark | None = None,
     ) -> PublishReport:
         """Bring the object up to the newest cut.
 
         ``rewrite`` forces a new base, ``check`` asks the store even when nothing is pending,
         ``exact`` counts the rows for the report. ``wait_seconds`` bounds the wait for another
-        publish to end. Raises `Refused`, `Superseded`, `AccessError`.
+        publish to end. ``replacing`` is the one object that may be replaced although nothing proves
+        that it is an ancestor: an operator named it (`bequest.takeover`). Raises `Refused`,
+        `Superseded`, `AccessError`.
         """
         started = self._clock.monotonic()
         wait = self._limits.lock_seconds if wait_seconds is None else wait_seconds
@@ -127,12 +136,14 @@ class Publisher:
             )
         try:
             try:
+                self._replacing = replacing
                 report = self._here_or_apart("asked for" if rewrite else "", check, exact, wait)
             except BequestError as error:
                 self.last_error = error
                 raise
             self.last_error = None
         finally:
+            self._replacing = None
             self._lock.release()
         return replace(report, duration_s=self._clock.monotonic() - started)
 
@@ -143,11 +154,11 @@ class Publisher:
         except _Apart:
             pass
         # The right to publish is free again: the other process takes it.
-        report = None if self._apart is None else self._apart(overwrite=self._overwrite)
+        report = None if self._apart is None else self._apart()
         if report is None:
             self._apart = None
             return self._here_or_apart(reason, check, exact, wait)
-        self._checked, self._overwrite = True, False
+        self._checked = True
         return report
 
     def _recorded(self, reason: str, check: bool, exact: bool) -> PublishReport:
@@ -159,14 +170,15 @@ class Publisher:
                 memory = self._source.recall()
                 failed = replace(memory, state=state_of(error), last_error=str(error))
                 failed = replace(failed, mode=self._mode or memory.mode)
-                if failed != memory:
+                # A copy has no memory of its own until it is adopted.
+                if failed != memory and memory.installation and not memory.copied:
                     self._source.remember(failed, durable=False)
             raise
 
     def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
         for _ in range(ATTEMPTS):
             memory, stat, verdict = self._fence(check)
-            if not self._overwrite:
+            if self._replacing is None:
                 check_allowed(self._store, memory.key_id)
             if verdict is not Verdict.CONTINUE or not memory.position:
                 reason = reason or verdict.value
@@ -178,11 +190,12 @@ class Publisher:
                 self._source.install()
             except _NeedsRewrite as need:
                 reason = str(need.args[0])
+                if isinstance(need, _Doubtful):
+                    self._checked = False
             except Conflict:
                 self._checked = False
             else:
                 self._checked = True
-                self._overwrite = False
                 return report
         raise Unreachable(
             f"The object at {self._store.name}, or the database's schema, changed {ATTEMPTS} times "
@@ -191,33 +204,39 @@ class Publisher:
 
     def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
         memory = self._source.recall()
-        if self._overwrite:
-            stat = self._store.head()
-            return replace(memory, position=""), stat, Verdict.REWRITE
+        if self._replacing is not None:
+            return replace(memory, position=""), self._named(self._replacing), Verdict.REWRITE
         unsure = check or not self._checked or memory.intents or memory.store != self._store.name
+        unsure = unsure or bool(memory.copied)
         if not unsure and memory.version:
             mark = Mark(memory.lineage, memory.epoch, memory.serial, memory.token)
             size = memory.base_bytes + memory.tail_bytes
             return memory, Stat(memory.version, size, mark), Verdict.CONTINUE
         stat = self._store.head()
-        verdict, intent = judge(memory, stat, self._store.name)
+        verdict, intent = judge(memory, stat, self._store.name, self._source.descends)
         if intent is not None and stat is not None:
             memory = self._acknowledge(memory, intent, stat)
             verdict = Verdict.CONTINUE
         return memory, stat, verdict
 
-    def _next_mark(self, memory: Memory, stat: Stat | None) -> Mark:
-        """The mark of the next publish; one that overwrites goes beyond the object that is there.
+    def _named(self, mark: Mark) -> Stat:
+        """The object that is to be replaced, as long as it is the one that was named."""
+        stat = self._store.head()
+        if stat is None or stat.mark != mark:
+            raise Refused(
+                f"The object at {self._store.name} has changed since it was named for replacement. "
+                "It was left as it is and nothing was backed up. Look at it again with `bequest "
+                "inspect`, and repeat the command with what is there now."
+            )
+        return stat
 
-        The memory keeps its own epoch until the publish is known to have happened: an overwrite
-        that failed must not make a superseded controller the owner later on.
-        """
-        epoch, serial = memory.epoch, memory.serial
-        there = None if stat is None else stat.mark
-        if self._overwrite and there is not None and there.lineage == memory.lineage:
-            epoch = max(epoch, there.epoch + (there.epoch > epoch))
+    def _next_mark(self, memory: Memory, origin: str) -> Mark:
+        """The mark of the next publish; a replaced object of this lineage comes before it."""
+        serial = memory.serial
+        there = self._replacing
+        if there is not None and there.lineage == memory.lineage:
             serial = max(serial, there.serial)
-        return Mark(memory.lineage, epoch, serial + 1, self._token())
+        return Mark(memory.lineage, memory.epoch, serial + 1, self._token(), origin)
 
     def _attempt(
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool
@@ -235,7 +254,7 @@ class Publisher:
             if cut.stale:
                 raise _Stale
             if cut.fault:
-                raise _NeedsRewrite(cut.fault)
+                raise _Doubtful(cut.fault)
             at = self._clock.time()
             catalog = cut.catalog()
             mutations, whole, rows = self._collect(cut, catalog, memory)
@@ -243,7 +262,7 @@ class Publisher:
             changed = _difference(memory.attributes, attributes)
             if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
-            mark = self._next_mark(memory, stat)
+            mark = self._next_mark(memory, cut.origin)
             data, chain = b"", bytes.fromhex(memory.chain)
             # With an intent whose outcome is open, an empty tail settles it: whatever is still on
             # its way to the store then finds another object than the one it names.
@@ -254,7 +273,7 @@ class Publisher:
                 try:
                     lock = lock_of(self._store, memory.key_id)
                     data, chain = write_tail(
-                        mutations, changed, blocks, mark, at, chain, room, lock
+                        mutations, changed, blocks, mark, at, chain, room, lock, self._by
                     )
                 except TailTooLarge as error:
                     raise _NeedsRewrite("the tail outweighs its share of the base") from error
@@ -312,14 +331,16 @@ class Publisher:
                 f"say. The backup at {self._store.name} is as it was and nothing was published. "
                 "Correct the choice; `--include '*'` takes all tables again."
             )
-        if self._overwrite or not collapsed(memory.rows, rows, self._limits):
+        if self._replacing is not None or not collapsed(memory.rows, rows, self._limits):
             return
         counted = sum(cut.count(table) for table in catalog.tables)
         if collapsed(memory.rows, counted, self._limits):
             raise Refused(
                 f"The configuration shrank from {memory.rows} rows to {counted}. The last good "
-                f"backup at {self._store.name} is kept and nothing was published. If that is what "
-                "you want, confirm it once with `bequest backup --overwrite`."
+                f"backup at {self._store.name} is kept and nothing was published. If rows were "
+                "lost, restore it; if the configuration is meant to be that small, confirm it once "
+                f"with `bequest backup --replace {memory.lineage}/{memory.serial}`, which keeps a "
+                "copy of the backup."
             )
 
     def _unchanged(self, memory: Memory, stat: Stat, rows: int, catalog: Catalog) -> PublishReport:
@@ -347,20 +368,19 @@ class Publisher:
     # -- rewrite --------------------------------------------------------------------------
 
     def _rewrite(self, memory: Memory, stat: Stat | None) -> PublishReport:
-        if not memory.lineage:
-            memory = replace(memory, lineage=str(uuid.UUID(hex=self._token())), epoch=1)
-        mark, lock = self._next_mark(memory, stat), writing_lock(self._store)
+        lock = writing_lock(self._store)
         with Spool() as spool:
             body = cast(BinaryIO, spool)
             with self._source.cut(replace(memory, position="")) as cut:
                 if cut.stale:
                     raise _Stale
                 at = self._clock.time()
+                mark = self._next_mark(memory, cut.origin)
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
                 header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)
                 chain, size, rows = write_base(
-                    cut, header, catalog, attributes, mark, at, body, seen.add, lock
+                    cut, header, catalog, attributes, mark, at, body, seen.add, lock, self._by
                 )
                 self._guard(memory, rows, cut, catalog)
             intent = Intent(
@@ -442,7 +462,7 @@ class Publisher:
         now = self._clock.time()
         memory = replace(
             memory,
-            epoch=intent.epoch or memory.epoch,
+            epoch=intent.epoch,
             serial=intent.serial,
             token=intent.token,
             store=self._store.name,

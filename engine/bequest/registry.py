@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from .compactor import Limits
 from .encryption import cipher_of, give
 from .errors import UsageError
-from .model import Catalog
+from .model import Author, Catalog
 from .ports import Cipher, Clock, Following, Migrations, Pairing, Schedule, Source, Store, Target
 
 if TYPE_CHECKING:
@@ -140,6 +140,12 @@ def pair(first: Catalog, first_dialect: str, second: Catalog, second_dialect: st
     """Two databases of different kinds, table by table. Raises `Refused`."""
     module = importlib.import_module(CROSSING)
     return cast("Pairing", module.pair(first, first_dialect, second, second_dialect))
+
+
+def this_process() -> Author:
+    """Who publishes when this process does."""
+    module = importlib.import_module("bequest_adapters.author")
+    return cast("Author", module.this_process())
 
 
 def system_clock() -> Clock:

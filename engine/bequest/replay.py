@@ -105,7 +105,9 @@ def _replay(
         rows, sums = _load(ready, loading, plan.migrations, progress)
         if plan.adoption is not None:
             # Before the new database exists: whoever published meanwhile makes this fail.
-            adoption = Adoption(store, ready.snapshot, clock, plan.adoption.token(), rows)
+            adoption = Adoption(
+                store, ready.snapshot, clock, plan.adoption.token, rows, plan.adoption.by
+            )
             if isinstance(loading, Heir):
                 loading.inherit(adoption.intended())
                 heir = True

@@ -31,6 +31,9 @@ class PublishReport(Report):
     """One publish. ``action`` is create, append, rewrite or unchanged; sizes in bytes.
 
     ``key_id``, here and below, names the key that the object is encrypted under: ``None`` for none.
+    ``replaced`` has ``lineage``, ``epoch``, ``serial``, ``rows`` and ``at`` of an object that was
+    replaced by name; the last two are ``None`` where it could not be read. ``kept`` is the address
+    of its copy.
     """
 
     action: str
@@ -44,6 +47,27 @@ class PublishReport(Report):
     duration_s: float
     not_covered: tuple[tuple[str, str], ...] = ()
     key_id: str | None = None
+    replaced: dict[str, Any] | None = None
+    kept: str | None = None
+
+
+@dataclass(frozen=True)
+class AdoptReport(Report):
+    """A database that is the owner of its lineage from now on.
+
+    ``adopted`` is false where it was the owner before. ``kept`` is the address of the copy of
+    another history's object, where there was one.
+    """
+
+    adopted: bool
+    lineage: str
+    epoch: int
+    epoch_before: int
+    serial: int
+    rows: int
+    tables: int
+    duration_s: float
+    kept: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +198,8 @@ class InspectReport(Report):
 
     ``locked``: its key was not given. Then only what stands outside of the payloads is known, and
     that the object is whole; ``rows``, ``tables``, ``objects``, ``tail_mutations``, ``files`` and
-    ``not_covered`` are empty.
+    ``not_covered`` are empty. ``published_by`` has ``host`` and ``process`` of who made the last
+    publish, as the object says it; ``None`` when it does not. ``published_at`` is its time.
     """
 
     store: str
@@ -202,6 +227,8 @@ class InspectReport(Report):
     files: int = 0
     key_id: str | None = None
     locked: bool = False
+    published_by: dict[str, Any] | None = None
+    published_at: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import replace
+from dataclasses import replace as altered
 from typing import TYPE_CHECKING, Any
 
 from . import registry, versions
 from .arguments import checked
 from .backup import ask, open_recorder, read_status, selection_of, with_files
 from .compactor import Limits
-from .errors import UsageError
+from .errors import Refused, UsageError
 from .follow import followed_status
 from .publisher import Publisher
 from .report import (
+    AdoptReport,
     HistoryEntry,
     InspectReport,
     LogEntry,
@@ -24,6 +25,8 @@ from .report import (
     VerifyReport,
     iso,
 )
+from .takeover import adopt as _adopt
+from .takeover import replace_named
 from .verify import inspect as _inspect
 from .verify import log as _log
 from .verify import unpublished as _unpublished
@@ -45,7 +48,8 @@ def backup(
     *,
     include: tuple[str, ...] | None = None,
     exclude: tuple[str, ...] | None = None,
-    overwrite: bool = False,
+    replace: str | None = None,
+    accept_files: bool = False,
     rewrite: bool = False,
     limits: Limits | None = None,
     progress: Progress | None = None,
@@ -56,8 +60,9 @@ def backup(
     """Publish once, now.
 
     Without ``include`` and ``exclude`` the tables chosen at the last time are kept. ``files`` and
-    its companions are as for `Backup`. Raises `Refused` when the object is not this database's to
-    overwrite (``overwrite`` does so anyway).
+    its companions are as for `Backup`; ``accept_files`` confirms changes of them that are held
+    back. Raises `Refused` when the object is not an ancestor of this database. ``replace``, as
+    LINEAGE/SERIAL, names the one object that may be replaced all the same; a copy of it is kept.
     """
     with (
         closing(registry.open_store(store)) as opened,
@@ -65,7 +70,7 @@ def backup(
     ):
         recorder = open_recorder(
             database, source, opened, files,
-            ignore=files_ignore, limit_bytes=files_limit, overwrite=overwrite,
+            ignore=files_ignore, limit_bytes=files_limit, accept_files=accept_files,
         )  # fmt: skip
         if recorder is not None:
             source.installed()  # a database that is not there must not be made by a table
@@ -78,12 +83,55 @@ def backup(
             opened,
             registry.system_clock(),
             limits=limits,
-            overwrite=overwrite,
             progress=progress,
+            by=registry.this_process(),
         )
-        report = publisher.publish(rewrite=rewrite, check=True, exact=True)
+        if replace is None:
+            report = publisher.publish(rewrite=rewrite, check=True, exact=True)
+        else:
+            report = replace_named(source, opened, publisher, limits or Limits(), replace)
         uncovered = () if recorder is None else recorder.uncovered
-        return replace(report, not_covered=(*report.not_covered, *uncovered))
+        return altered(report, not_covered=(*report.not_covered, *uncovered))
+
+
+@checked
+def adopt(
+    database: Any,
+    store: str | Store | None = None,
+    *,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> AdoptReport:
+    """Let this database own its lineage from now on (epoch + 1), and publish it.
+
+    For a database that was copied or moved, one that was rolled back, and a controller that was
+    superseded by mistake. ``store`` is by default the object that it published to last. An object
+    of another history of the lineage is kept beside the new one. Raises `Refused` for an object of
+    another lineage, `UsageError` where no store is known, `AccessError`.
+    """
+    with closing(registry.open_source(database)) as source:
+        if not source.installed():
+            raise Refused(
+                f"{source.name} has never been backed up, so it is no history that could go on. "
+                "Nothing was changed. Run `bequest backup` to begin one."
+            )
+        source.install()
+        address = store or source.recall().store
+        if not address:
+            raise UsageError(
+                f"{source.name} does not remember where it published, so there is no object to "
+                "adopt. Nothing was changed. Name the object with --store."
+            )
+        with closing(registry.open_store(address)) as opened:
+            publisher = Publisher(
+                source,
+                opened,
+                registry.system_clock(),
+                limits=limits,
+                progress=progress,
+                by=registry.this_process(),
+            )
+            return _adopt(source, opened, publisher, limits or Limits())
 
 
 @checked
@@ -153,7 +201,7 @@ def status(database: Any, store: str | Store | None = None) -> Status:
         if store is None:
             return with_files(read_status(source, registry.system_clock()), database, source)
         with closing(registry.open_store(store)) as opened:
-            error = ask(opened, source.recall())
+            error = ask(opened, source)
         found = read_status(source, registry.system_clock(), error)
         return with_files(found, database, source)
 

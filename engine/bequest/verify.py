@@ -13,6 +13,7 @@ from .errors import Different, KeyMissing
 from .files import count_files
 from .model import (
     Attributes,
+    Author,
     Catalog,
     Key,
     Memory,
@@ -116,7 +117,13 @@ def inspect(store: Store) -> InspectReport:
             not_covered=snapshot.catalog.not_covered,
             files=count_files(snapshot),
             key_id=told(snapshot.key_id),
+            published_by=_author(last.by),
+            published_at=iso(last.at),
         )
+
+
+def _author(by: Author | None) -> dict[str, Any] | None:
+    return None if by is None else {"host": by.host, "process": by.process}
 
 
 def _from_outside(store: Store, stream: BinaryIO) -> InspectReport:
@@ -147,6 +154,8 @@ def _from_outside(store: Store, stream: BinaryIO) -> InspectReport:
         not_covered=(),
         key_id=told(seen.key_id),
         locked=True,
+        published_by=_author(last.by),
+        published_at=iso(last.at),
     )
 
 

@@ -101,7 +101,7 @@ class Watcher:
     def _still_superseded(self) -> bool:
         """Whether there is nothing to ask the store about.
 
-        `backup --overwrite` makes a superseded database the owner again; and of a publish whose
+        `bequest adopt` makes a superseded database the owner again; and of a publish whose
         outcome was never known it may turn out that it happened.
         """
         try:

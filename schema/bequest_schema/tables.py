@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-HEAD = "0002"
+HEAD = "0001"
 """The newest revision: what `migrations.upgrade` leads to. Kept here so that nobody has to load
 Alembic to see that there is nothing to do."""
 
@@ -42,10 +42,10 @@ FILES_SCHEMA = "bequest_files"
 
 FOLLOWING = "bequest_following"
 
-TABLES = frozenset({JOURNAL, MEMORY, CAPTURE, SETTINGS, VERSION_TABLE})
+TABLES = frozenset({JOURNAL, CAPTURE, SETTINGS, VERSION_TABLE})
 """What every installation has, and what no snapshot ever holds."""
 
-ALL_TABLES = TABLES | {FILES, FOLLOWING}
+ALL_TABLES = TABLES | {MEMORY, FILES, FOLLOWING}
 """All that `bequest uninstall` drops."""
 
 
@@ -55,7 +55,7 @@ def is_internal(name: str) -> bool:
     The one place that knows the exception: `FILES` is captured like a table of the controller's,
     whatever the selection says (`is_always_captured`).
     """
-    return name in TABLES or name == FOLLOWING
+    return name in TABLES or name in (MEMORY, FOLLOWING)
 
 
 def is_always_captured(name: str, schema: str = FILES_SCHEMA) -> bool:
@@ -123,7 +123,7 @@ and so on. NULL: the whole table. Without an index, for every commit would pay f
 
 memory = Table(
     MEMORY,
-    metadata,
+    postgresql_metadata,
     Column("id", Integer, primary_key=True),
     Column("lineage", Text, nullable=False),
     Column("epoch", Integer, nullable=False),
@@ -143,10 +143,15 @@ memory = Table(
     Column("last_success", Float(53)),
     Column("last_error", Text, nullable=False),
     Column("last_rewrite", Float(53)),
-    Column("key_id", Text, nullable=False, server_default=""),
+    Column("key_id", Text, nullable=False),
+    Column("inherited", Text, nullable=False),
+    Column("installation", Text, nullable=False),
+    Column("earlier_installations", Text, nullable=False),
+    Column("place", Text, nullable=False),
 )
-"""`bequest.model.Memory`, one row with id 1; ``attributes`` is a msgpack map, ``intents`` a list
-of maps."""
+"""`bequest.model.Memory`, one row with id 1, on PostgreSQL only: SQLite's is in a file beside the
+database. ``attributes`` is a msgpack map, ``intents`` a list of maps. ``place`` names the server
+and the database that ``installation`` was made in."""
 
 capture = Table(
     CAPTURE,
@@ -224,7 +229,7 @@ postgresql_following = following.to_metadata(MetaData(), schema=SCHEMA)
 are definitions (kind, name, table, SQL) of all that would fire or refuse."""
 
 
-for _shared in (memory, capture, settings):
+for _shared in (capture, settings):
     _shared.to_metadata(postgresql_metadata)
 
 

@@ -6,18 +6,29 @@ import hashlib
 import io
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bequest.errors import SnapshotDamaged
-from bequest.model import Catalog, Column, Mark, Mutation, Operation, Row, Table
+from bequest.model import Author, Catalog, Column, Mark, Mutation, Operation, Row, Table
 from bequest.snapshot.extent import extent
 from bequest.snapshot.fold import Snapshot
-from bequest.snapshot.frame import PREAMBLE_BYTES, encode, pack, preamble, unpack
-from bequest.snapshot.writer import write_base, write_tail
+from bequest.snapshot.frame import (
+    HEADER,
+    NO_DIGEST,
+    PREAMBLE_BYTES,
+    SEAL,
+    encode,
+    pack,
+    preamble,
+    unpack,
+)
+from bequest.snapshot.outside import outside
+from bequest.snapshot.writer import seal_of, write_base, write_tail
+from bequest_adapters.stores.marks import from_metadata, to_metadata
 from tests.format import plain_reader
 
 SITES = Table(1, "sites", (Column("id", "INTEGER"), Column("name", "TEXT")), (0,), "CREATE ...")
@@ -204,3 +215,87 @@ def test_small_frames_are_small() -> None:
     content = [[[1, "u", [1], [1, "name"], 1.0]], {}]
     data, _ = encode("tail", 9, bytes(32), {"epoch": 1, "at": 1.0, "token": bytes(16)}, content)
     assert len(data) < 200
+
+
+# What a seal says besides: where the state came from, and who published it
+
+ORIGIN = "7f3a:1204:00112233445566778899aabbccddeeff"
+AUTHOR = Author("gate-1", 4211, "controller")
+
+
+def sealed(
+    mark: Mark, author: Author | None = None, facts: Mapping[str, object] | None = None
+) -> bytes:
+    """An object of one publish, whose seal says ``facts`` too."""
+    header, digest = encode(HEADER, 1, NO_DIGEST, None, {"lineage": LINEAGE})
+    seal, _ = encode(
+        SEAL, 1, digest, {**seal_of(mark, 1.5, author), **(facts or {})}, {"tables": {}}
+    )
+    return preamble(PREAMBLE_BYTES + len(header + seal)) + header + seal
+
+
+def test_a_seal_tells_where_the_state_came_from_and_who_published_it() -> None:
+    mark = Mark(LINEAGE, 1, 1, "11" * 16, ORIGIN)
+    data = sealed(mark, AUTHOR)
+    found = extent(io.BytesIO(data))
+    assert found is not None
+    assert found.mark.origin == ORIGIN
+    (publish,) = Snapshot.open(io.BytesIO(data)).history
+    assert (publish.mark.origin, publish.by) == (ORIGIN, AUTHOR)
+    (seal,) = outside(io.BytesIO(data)).seals
+    assert (seal.mark.origin, seal.by) == (ORIGIN, AUTHOR)
+    (told,) = [seal for *_, seal, _ in plain_reader.frames(data, None) if seal]
+    assert told["origin"] == ORIGIN
+    assert told["by"] == {"host": "gate-1", "process": 4211, "name": "controller"}
+
+
+def test_a_seal_that_says_neither_is_as_it_always_was() -> None:
+    data = sealed(Mark(LINEAGE, 1, 1, "11" * 16))
+    (publish,) = Snapshot.open(io.BytesIO(data)).history
+    assert (publish.mark.origin, publish.by) == ("", None)
+    (told,) = [seal for *_, seal, _ in plain_reader.frames(data, None) if seal]
+    assert sorted(told) == ["at", "epoch", "token"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"origin": "x" * 401},
+        {"origin": "two\nlines"},
+        {"origin": "\x1b[31m"},
+        {"origin": "caf\xe9"},
+        {"origin": b"bytes"},
+        {"origin": None},
+        {"by": "gate-1"},
+        {"by": {"host": 7}},
+        {"by": {"host": "h" * 256}},
+        {"by": {"host": "h", "process": -1}},
+        {"by": {"host": "h", "process": True}},
+        {"by": {"host": "h", "process": 1, "name": b"x"}},
+    ],
+)
+def test_an_origin_or_author_that_no_writer_makes_is_damage(facts: dict[str, object]) -> None:
+    data = sealed(Mark(LINEAGE, 1, 1, "11" * 16), facts=facts)
+    with pytest.raises(SnapshotDamaged):
+        Snapshot.open(io.BytesIO(data))
+    with pytest.raises(SnapshotDamaged):
+        outside(io.BytesIO(data))
+
+
+def test_an_origin_that_no_reader_would_take_is_never_written() -> None:
+    for bad in ("x" * 401, "two\nlines", "caf\xe9"):
+        with pytest.raises(ValueError, match="origin"):
+            seal_of(Mark(LINEAGE, 1, 1, "11" * 16, bad), 1.5)
+
+
+def test_an_origin_of_any_characters_and_full_length_travels_as_metadata() -> None:
+    printable = "".join(map(chr, range(32, 127)))
+    for origin in (printable, f" {printable}  ", "%" * 400, " " * 400, ""):
+        mark = Mark(LINEAGE, 2**61, 2**61, "11" * 16, origin)
+        for joint in ("_", "-"):
+            metadata = to_metadata(mark, joint)
+            assert sum(len(name) + len(value) for name, value in metadata.items()) < 2000
+            assert all(value == value.strip() for value in metadata.values())
+            found = from_metadata(metadata, joint)
+            assert found is not None
+            assert (found, found.origin) == (mark, origin)

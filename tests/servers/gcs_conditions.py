@@ -23,6 +23,7 @@ _NOT_FORWARDED: Final = frozenset(
 _NOT_RETURNED: Final = frozenset({"connection", "transfer-encoding", "content-length", "date"})
 _UPSTREAM_TIMEOUT_SECONDS: Final = 60
 _UPLOAD: Final = re.compile(r"/(?:upload|resumable/upload)/storage/v1/b/([^/]+)/o/?")
+_REWRITE: Final = re.compile(r"/storage/v1/b/([^/]+)/o/([^/]+)/rewriteTo/b/([^/]+)/o/([^/]+)")
 _OBJECT: Final = re.compile(r"/(?:download/)?storage/v1/b/([^/]+)/o/(.+?)(/compose)?")
 
 
@@ -173,6 +174,11 @@ def _aim(request: _Request) -> _Aim | None:
     demands = {name: value for name, value in request.query.items() if name in _CONDITIONS}
     if match := _UPLOAD.fullmatch(path):
         return _Aim(unquote(match[1]), _uploaded_key(request), demands)
+    if match := _REWRITE.fullmatch(path):
+        source: dict[str, Any] = {"name": unquote(match[2])}
+        if "ifSourceGenerationMatch" in request.query:
+            source["generation"] = request.query["ifSourceGenerationMatch"]
+        return _Aim(unquote(match[3]), unquote(match[4]), demands, [source])
     if match := _OBJECT.fullmatch(path):
         sources = json.loads(request.body)["sourceObjects"] if match[3] else []
         # The emulator keeps one generation, so reading one is a demand like the others.

@@ -319,6 +319,7 @@ def test_a_policy_is_printed_without_asking_anybody(
     assert {each["Resource"] for each in statements} == {
         "arn:aws:s3:::acme-ha",
         "arn:aws:s3:::acme-ha/ctl",
+        "arn:aws:s3:::acme-ha/ctl.replaced-*",
         "arn:aws:s3:::acme-ha/ctl.doctor-*",
     }
     assert main(["doctor", "--store", "/tmp/ctl", "--print-policy"]) == 2

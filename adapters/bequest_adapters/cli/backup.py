@@ -8,12 +8,13 @@ import click
 
 from .accounts import key_file_option
 from .options import (
+    accept_files_option,
     config_option,
     database_option,
     files_options,
     json_option,
-    overwrite_option,
     recorded,
+    replace_option,
     selection,
     selection_options,
     settings,
@@ -38,7 +39,8 @@ ACTIONS = {
 @click.option(
     "--rewrite", is_flag=True, help="Write a new base even if appending the changes would do."
 )
-@overwrite_option
+@replace_option
+@accept_files_option
 @key_file_option
 @json_option
 @config_option
@@ -53,18 +55,21 @@ def command(
     files_ignore: tuple[str, ...],
     files_limit: int | None,
     rewrite: bool,
-    overwrite: bool,
+    replace: str | None,
+    accept_files: bool,
     as_json: bool,
 ) -> None:
     """Publish once, now: make the object equal to the database as it is.
 
     Installs capture at the first time. Without --include and --exclude the tables chosen at the
-    last time are kept. If the object has changes that this database does not know, it is left as it
-    is (exit code 5).
+    last time are kept. If the object is not an earlier state of this database, it is left as it is
+    (exit code 5).
 
     \b
-    Example:
+    Examples:
       bequest backup --database sqlite:////var/lib/ctl/ctl.db --store s3://acme-ha/ctl.bequest
+      bequest backup --database sqlite:///ctl.db --store /mnt/nas/ctl.bequest \\
+          --replace 2f6c2b1e-8f5d-4c3a-9d0e-5b7a6c1d2e3f/42
     """
     import bequest
 
@@ -74,7 +79,8 @@ def command(
             store,
             **selection(include, exclude),
             **recorded(files, files_ignore, files_limit),
-            overwrite=overwrite,
+            replace=replace,
+            accept_files=accept_files,
             rewrite=rewrite,
             limits=settings(context).limits,
             progress=listener,
@@ -97,6 +103,20 @@ def print_publish(report: dict[str, Any]) -> None:
             "epoch": report["epoch"],
             "lineage": report["lineage"],
             "encrypted": encrypted(report),
+            **replaced_facts(report),
         }
     )
     print_not_covered(report["not_covered"], err=True)
+
+
+def replaced_facts(report: dict[str, Any]) -> dict[str, Any]:
+    """What a publish replaced, and where its copy is; empty when it replaced nothing."""
+    there = report["replaced"]
+    if there is None:
+        return {}
+    rows = "an unknown number of rows" if there["rows"] is None else number(there["rows"], "row")
+    return {
+        "replaced": f"{there['lineage']}/{there['serial']}, epoch {there['epoch']}: {rows}"
+        + (f" of {there['at']}" if there["at"] else ""),
+        "kept": report["kept"],
+    }

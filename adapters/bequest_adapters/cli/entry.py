@@ -24,6 +24,7 @@ VERBS: Final = {
     "restore": "Make a new controller's database from the object.",
     "follow": "Keep a warm copy of the controller's database.",
     "promote": "Let a warm copy take over.",
+    "adopt": "Let a database that was moved, copied or rolled back be the owner.",
     "files": "The configuration files in the object.",
     "verify": "Check the object, and that a database equals it.",
     "drill": "Restore the object into a throw-away database.",

@@ -8,7 +8,16 @@ import click
 
 from .accounts import key_file_option
 from .options import config_option, json_option, store_argument, version_option
-from .output import encrypted, number, print_facts, print_json, print_not_covered, print_table, size
+from .output import (
+    encrypted,
+    number,
+    print_facts,
+    print_json,
+    print_not_covered,
+    print_table,
+    publisher,
+    size,
+)
 
 PLURALS = {"index": "indexes"}
 
@@ -43,6 +52,7 @@ def _print(report: dict[str, Any]) -> None:
         {
             "object": report["store"],
             "state of": report["at"],
+            "published by": publisher(report["published_by"]),
             "serial": report["serial"],
             "epoch": report["epoch"],
             "lineage": report["lineage"],

@@ -277,11 +277,17 @@ def placing_options(function: F) -> F:
     return to(in_place(function))
 
 
-overwrite_option = click.option(
-    "--overwrite",
+replace_option = click.option(
+    "--replace",
+    metavar="LINEAGE/SERIAL",
+    help="Replace this one object although it is not an earlier state of the database, or although "
+    "the configuration shrank. A refusal shows the name to give. A copy of the object is kept.",
+)
+
+accept_files_option = click.option(
+    "--accept-files",
     is_flag=True,
-    help="Replace an object that is not this database's, or a configuration that shrank. What the "
-    "object holds now is lost.",
+    help="Confirm changes of recorded files that are held back, such as a folder that is empty.",
 )
 
 

@@ -89,6 +89,11 @@ def encrypted(report: Mapping[str, Any]) -> str:
     return f"yes, under the key {report['key_id']}{locked if report.get('locked') else ''}"
 
 
+def publisher(by: Mapping[str, Any] | None) -> str | None:
+    """``host 'gate-1', process 4211``: who published, as the object says it."""
+    return None if by is None else f"host {by['host']!r}, process {by['process']}"
+
+
 def size(size_bytes: int) -> str:
     """``1.5 MB``: powers of 1000, as clouds bill them."""
     if size_bytes < 1000:

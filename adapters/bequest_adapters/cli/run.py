@@ -24,7 +24,6 @@ from .options import (
     database_option,
     files_options,
     json_option,
-    overwrite_option,
     recorded,
     selection,
     selection_options,
@@ -71,7 +70,6 @@ SIGNAL_SECONDS: Final = 0.5
 )
 @selection_options
 @files_options
-@overwrite_option
 @click.option(
     "--stop-timeout",
     type=Seconds(min=0),
@@ -99,7 +97,6 @@ def command(
     files: tuple[str, ...],
     files_ignore: tuple[str, ...],
     files_limit: int | None,
-    overwrite: bool,
     stop_timeout: float,
     as_json: bool,
 ) -> None:
@@ -108,7 +105,7 @@ def command(
     The first start publishes at once. Events are written to stderr, or with --json to stdout as one
     document per line. SIGTERM and SIGINT stop it after a last publish. The exit code is then 0 if
     everything is stored and 4 if it is not; 5 if another controller has taken over or the object is
-    not this database's to overwrite, as soon as that is known.
+    not an earlier state of this database, as soon as that is known.
 
     \b
     Examples:
@@ -133,7 +130,6 @@ def command(
         drill_schedule=drill_schedule,
         **selection(include, exclude),
         **recorded(files, files_ignore, files_limit),
-        overwrite=overwrite,
         on_event=ended.hear,
         limits=settings(context).limits,
     )

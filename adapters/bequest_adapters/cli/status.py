@@ -16,7 +16,7 @@ STATES = {
     "superseded": "superseded: another controller has inherited the backup; this one must not "
     "publish any more",
     "following": "following: a warm copy, read-only until `bequest promote`",
-    "refused": "refused: the object is not this database's to overwrite",
+    "refused": "refused: the object is not an earlier state of this database",
 }
 
 

@@ -15,8 +15,8 @@ from .output import print_json
 def command(database: str, as_json: bool) -> None:
     """Take all of Bequest out of a database; the object in the store stays as it is.
 
-    The database then no longer knows that the object is its own: to publish to the same place again
-    you will need --overwrite.
+    The database then no longer knows that the object is its own: it
+    cannot publish to the same place again, unless `bequest backup --replace` names the object.
 
     \b
     Example:

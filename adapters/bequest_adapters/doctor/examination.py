@@ -94,7 +94,7 @@ def _object(stat: Stat | None) -> Finding:
         return warning(
             "object",
             "What stands there is no Bequest snapshot, or has lost its metadata.",
-            "Choose another name, or replace it with `bequest backup --overwrite`.",
+            "Choose another name.",
         )
     mark = stat.mark
     return ok("object", f"serial {mark.serial}, epoch {mark.epoch}, lineage {mark.lineage}")

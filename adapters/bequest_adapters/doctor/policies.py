@@ -1,7 +1,8 @@
 """The least rights that Bequest needs in a cloud, ready to be given.
 
 Every right is one that a request of Bequest's asks for: to publish and restore, to tell of earlier
-versions, and for the scratch object of `bequest doctor` beside the real one.
+versions, to keep a copy of an object beside it before another history takes its place, and for the
+scratch object of `bequest doctor`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def _aws(bucket: str, key: str) -> str:
                 "GetBucketVersioning",
             ],
             place,
+        ),
+        _allow(
+            "Keep",
+            ["GetObject", "PutObject", "AbortMultipartUpload"],
+            f"{place}/{key}.replaced-*",
         ),
         _allow(
             "Examine",

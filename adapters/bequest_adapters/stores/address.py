@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from bequest.errors import UsageError
 
@@ -43,6 +43,20 @@ class Address:
                 "read until it is; correct the address."
             )
         return text == "true"
+
+
+def written(scheme: str, host: str, path: str, options: Mapping[str, str]) -> str:
+    """The address that `parse` takes apart like that.
+
+    Options without a value are left out, and so is a proxy with a password.
+    """
+    chosen = {
+        name: value
+        for name, value in options.items()
+        if value and not (name == "proxy" and "@" in value)
+    }
+    query = urlencode(chosen, safe=":/")
+    return f"{scheme}://{host}/{quote(path)}" + (f"?{query}" if query else "")
 
 
 def parse(url: str, known: Collection[str]) -> Address:

@@ -27,21 +27,29 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, cast
 
-from bequest.errors import SnapshotMissing, UsageError
+from bequest.errors import SnapshotMissing, Unreachable, UsageError
 from bequest.model import Mark, Stat, Version
 from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
-from .address import parse
-from .azure_client import AzureSettings, Client, connect, connect_container, settings
+from .address import parse, written
+from .azure_client import (
+    AzureSettings,
+    Client,
+    connect,
+    connect_container,
+    settings,
+    source_url,
+)
 from .azure_errors import calling, sdk
 from .azure_survey import survey
 from .bodies import Chained, Floored, Readable, parts, preamble_of
 from .findings import Finding, Scratch
+from .kept import keep
 from .keys import Keys
 from .marks import from_metadata, to_metadata
 from .past import PastStore, no_such_version
@@ -52,6 +60,14 @@ PARALLEL_BLOCKS: Final = 4
 SMALL_BLOCK_BYTES: Final = 64 * 1024
 MOST_SMALL_BLOCKS: Final = 256
 BLOCK_NAME_CHARACTERS: Final = 12
+
+COPY_LOOKS: Final = 600
+COPY_LOOK_SECONDS: Final = 1.0
+_RIGHTS: Final = (
+    "Grant these credentials read and write of blobs in the whole container: the role Storage Blob "
+    "Data Contributor on the container, or a SAS of the container with read, create and write (a "
+    "SAS of one blob is not enough)."
+)
 
 _SNAPSHOT: Final = "snapshot:"
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.ASCII)
@@ -177,6 +193,53 @@ class AzureStore:
     def rewrite(self, body: BinaryIO, size_bytes: int, *, onto: Stat | None, mark: Mark) -> Stat:
         pieces = parts(Floored(body, size_bytes), size_bytes, self._block_bytes)
         return self._commit(self._stage(pieces), onto, mark)
+
+    # A copy beside it
+
+    def keep(self, onto: Stat, label: str) -> str:
+        suffix = keep(self, onto, label, _RIGHTS)
+        settings = self._settings
+        options = {
+            "account": settings.account,
+            "endpoint": settings.endpoint,
+            "ca_bundle": settings.ca_bundle,
+            "proxy": settings.proxy,
+        }
+        return written("az", self._container, self._blob + suffix, options)
+
+    def beside(self, suffix: str) -> Stat | None:
+        with closing(self._sibling(suffix)) as copy:
+            return self._settled_copy(copy)
+
+    def copy(self, onto: Stat, suffix: str) -> None:
+        unchanged = sdk("azure.core").MatchConditions.IfNotModified
+        with closing(self._sibling(suffix)) as copy, calling(self.name, writing=True):
+            copy.start_copy_from_url(
+                source_url(self._client, self._settings),
+                source_etag=onto.version,
+                source_match_condition=unchanged,
+                **_condition(None),
+            )
+
+    def _sibling(self, suffix: str) -> Client:
+        return connect(self._settings, self._container, self._blob + suffix, {})
+
+    def _settled_copy(self, copy: Client) -> Stat | None:
+        """What a copy is once the service is through with it: within an account mostly at once."""
+        for _ in range(COPY_LOOKS):
+            try:
+                with calling(self.name):
+                    found = copy.get_blob_properties()
+            except SnapshotMissing:
+                return None
+            if found.copy.status != "pending":
+                return Stat(found.etag, found.size, from_metadata(found.metadata))
+            self._sleep(COPY_LOOK_SECONDS)
+        raise Unreachable(
+            f"The copy of {self.name} is not ready after "
+            f"{COPY_LOOKS * COPY_LOOK_SECONDS:.0f} s. The service goes on with it; the object is "
+            "as it was, and nothing takes its place. Try again."
+        )
 
     def close(self) -> None:
         if self._lazy_client is not None:

@@ -101,6 +101,16 @@ def connect_container(settings: AzureSettings, container: str) -> Client:
     return _connect("ContainerClient", settings, {"container_name": container})
 
 
+def source_url(client: Client, settings: AzureSettings) -> str:
+    """Where the service itself finds ``client``'s blob: with the SAS, if that is what opens it.
+
+    Not to be shown: it may hold a secret.
+    """
+    url = str(client.url)
+    sas = "" if settings.key or settings.connection_string else settings.sas_token.lstrip("?")
+    return f"{url}{'&' if '?' in url else '?'}{sas}" if sas else url
+
+
 def _connect(
     kind: str, settings: AzureSettings, place: Mapping[str, str | None], *, anonymous: bool = False
 ) -> Client:

@@ -45,6 +45,7 @@ from .address import parse
 from .answers import conflict
 from .disk import Disk
 from .findings import Finding, Scratch, ok, versions_kept, warning
+from .kept import keep
 from .past import PastStore, no_such_version
 from .pinned import Pin, last_digest, look, pinned_stream
 
@@ -54,6 +55,8 @@ LOCK_MODE: Final = 0o644
 COPY_BYTES: Final = 1 << 20
 ENDS_BYTES: Final = 4096
 PRESENT: Final = "present"
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_RIGHTS: Final = "Let this user make files in the folder {}."
 
 
 def open_store(url: str) -> FileStore:
@@ -191,6 +194,42 @@ class FileStore:
                 raise
             finally:
                 os.close(file)
+
+    def keep(self, onto: Stat, label: str) -> str:
+        with self._told("copied"), self._locked() as target:
+            copies = _Copies(self, target)
+            suffix = keep(copies, onto, label, _RIGHTS.format(os.path.dirname(target)))
+            return Path(target + suffix).as_uri()
+
+    def copy_to(self, target: str, onto: Stat, name: str) -> None:
+        """Copy the file ``target``, whose lock is held. Raises `Conflict` as `Copying.copy`."""
+        file = os.open(target, os.O_RDONLY)
+        with pinned_stream(file, self._expect(file, onto)) as body:
+            temporary = _temporary(target)
+            copy = self._disk.create(temporary)
+            try:
+                self._fill(copy, body, onto.size_bytes)
+                _resemble(copy, target)
+                self._disk.sync(copy)
+                self._name(temporary, name)
+                self._disk.sync_folder(os.path.dirname(target))
+            except FileExistsError:
+                raise conflict(name) from None
+            finally:
+                os.close(copy)
+                with suppress(OSError):
+                    self._disk.unlink(temporary)
+
+    def _name(self, temporary: str, name: str) -> None:
+        """Give a file a name that nobody has. Raises `FileExistsError`."""
+        try:
+            self._disk.link(temporary, name)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # A file system without hard links: the name is taken first, by an empty file.
+            os.close(self._disk.create(name))
+            self._disk.rename(temporary, name)
 
     def check_writable(self) -> None:
         """Raise `Denied` when this process may not change the object; writes nothing."""
@@ -425,6 +464,23 @@ class FileStore:
                     f"{could_not}. The previous state of the backup is intact. "
                     "Look at the disk, then try again."
                 )
+
+
+class _Copies:
+    """Copies of the file ``target``, made while its lock is held."""
+
+    def __init__(self, store: FileStore, target: str) -> None:
+        self._store, self._target = store, target
+        self.name = store.name
+
+    def head(self) -> Stat | None:
+        return self._store.head()
+
+    def beside(self, suffix: str) -> Stat | None:
+        return FileStore(self._target + suffix).head()
+
+    def copy(self, onto: Stat, suffix: str) -> None:
+        self._store.copy_to(self._target, onto, self._target + suffix)
 
 
 def _refuse_special(path: str) -> None:

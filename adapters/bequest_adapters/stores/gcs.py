@@ -35,13 +35,14 @@ from bequest.model import Mark, Stat, Version
 from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
-from .address import parse
+from .address import parse, written
 from .answers import conflict
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .findings import Finding, Scratch
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
 from .gcs_errors import calling, no_bucket, sdk
 from .gcs_survey import survey
+from .kept import keep
 from .keys import Keys
 from .marks import from_metadata, to_metadata
 from .past import PastStore, no_such_version
@@ -54,6 +55,11 @@ CHUNK_BYTES: Final = 8 * 1024 * 1024
 LEFTOVER_AGE: Final = timedelta(hours=1)
 SCRATCH_THRESHOLD_BYTES: Final = 64 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
+
+_RIGHTS: Final = (
+    "Grant these credentials storage.objects.get and storage.objects.create on objects whose name "
+    "begins with {} (`bequest doctor --print-policy` prints all that is needed)."
+)
 
 OPTIONS: Final = frozenset({"endpoint", "ca_bundle", "proxy", "compose_threshold"})
 
@@ -188,6 +194,46 @@ class GcsStore:
         self._sweep()
         return stat
 
+    # A copy beside it
+
+    def keep(self, onto: Stat, label: str) -> str:
+        suffix = keep(self, onto, label, _RIGHTS.format(self._key))
+        options = {
+            "endpoint": self._endpoint,
+            "ca_bundle": self._ca_bundle,
+            "proxy": self._proxy,
+        }
+        return written("gs", self._bucket_name, self._key + suffix, options)
+
+    def beside(self, suffix: str) -> Stat | None:
+        try:
+            with calling(self.name):
+                blob = self._blob(self._key + suffix)
+                blob.reload(timeout=TIMEOUT_SECONDS, retry=None)
+        except SnapshotMissing:
+            return None
+        return _stat_of(blob)
+
+    def copy(self, onto: Stat, suffix: str) -> None:
+        generation = self._generation(onto)
+        with self._writing():
+            source, copy = self._blob(self._key), self._blob(self._key + suffix)
+            source.reload(if_generation_match=generation, timeout=TIMEOUT_SECONDS, retry=None)
+            # What is not said here would not be copied: the request has a body.
+            copy.metadata, copy.content_type = source.metadata, source.content_type
+            token: str | None = None
+            while True:
+                token, _, _ = copy.rewrite(
+                    source,
+                    token=token,
+                    if_generation_match=0,
+                    if_source_generation_match=generation,
+                    timeout=TIMEOUT_SECONDS,
+                    retry=None,
+                )
+                if token is None:
+                    return
+
     def close(self) -> None:
         if self._lazy_client is not None:
             self._lazy_client.close()
@@ -253,7 +299,7 @@ class GcsStore:
         except SnapshotMissing:
             self._seek_bucket()
             raise
-        return Stat(str(blob.generation), int(blob.size), from_metadata(blob.metadata))
+        return _stat_of(blob)
 
     def _from(self, stat: Stat, *, writing: bool = True) -> BinaryIO:
         generation = self._generation(stat)
@@ -411,6 +457,10 @@ class GcsStore:
     def _written(self, blob: Any, mark: Mark, size_bytes: int, data: bytes | None) -> Stat:
         self._known = _Known(str(blob.generation), data)
         return Stat(str(blob.generation), size_bytes, mark)
+
+
+def _stat_of(blob: Any) -> Stat:
+    return Stat(str(blob.generation), int(blob.size), from_metadata(blob.metadata))
 
 
 def _version(blob: Any) -> Version:

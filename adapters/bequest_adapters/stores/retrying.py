@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from bequest import versions
+from bequest import keeping, versions
 from bequest.errors import Conflict, Denied, Throttled, Unreachable
 from bequest.model import Mark, Stat, Version
 from bequest.ports import Store
@@ -77,6 +77,10 @@ class RetryingStore:
     def at(self, version: str) -> Store:
         past = versions.at(self._store, version)
         return retrying(past, sleep=self._sleep, attempts=self._attempts)
+
+    def keep(self, onto: Stat, label: str) -> str:
+        # Asked again, a store finds the copy that an attempt without an answer has made.
+        return self._persist(lambda: keeping.keep(self._store, onto, label))
 
     def append(self, data: bytes, *, onto: Stat, mark: Mark) -> Stat:
         def attempt() -> Stat:

@@ -46,14 +46,16 @@ from bequest.model import Mark, Stat, Version
 from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
-from .address import Address, parse
+from .address import Address, parse, written
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .bodies import parts as parts_of
 from .findings import Finding, Scratch
+from .kept import keep
 from .keys import Keys
+from .marks import to_metadata
 from .s3_client import Client, S3Settings, connect, settings
 from .s3_errors import calling, no_bucket
-from .s3_reading import S3Reading, history, metadata_of, past
+from .s3_reading import JOINT, S3Reading, history, past
 from .s3_survey import SMALLEST_PART_BYTES, remove, survey
 
 logger = logging.getLogger("bequest")
@@ -69,6 +71,11 @@ ORPHAN_AGE_SECONDS: Final = 24 * 3600.0
 
 NO_VERSION: Final = '"00000000000000000000000000000000"'
 """Looks like an ETag and never was one."""
+
+_RIGHTS: Final = (
+    "Grant these credentials s3:GetObject, s3:PutObject and s3:AbortMultipartUpload on {} "
+    "(`bequest doctor --print-policy` prints all that is needed)."
+)
 
 OPTIONS: Final = frozenset(
     {
@@ -210,6 +217,36 @@ class S3Store:
             return self._put(pinned(exactly(body, size_bytes), floor=False), onto, mark)
         return self._multipart(body, size_bytes, onto, mark)
 
+    # A copy beside it
+
+    def keep(self, onto: Stat, label: str) -> str:
+        bucket, key = self._place["Bucket"], self._place["Key"]
+        rights = _RIGHTS.format(f"arn:aws:s3:::{bucket}/{key}.{label}*")
+        suffix = keep(self, onto, label, rights)
+        return written("s3", bucket, key + suffix, self._settings.to_read())
+
+    def beside(self, suffix: str) -> Stat | None:
+        try:
+            return self._sibling(suffix).stat()
+        except SnapshotMissing:
+            return None
+
+    def copy(self, onto: Stat, suffix: str) -> None:
+        # In parts, whatever its size: more servers make that on a condition than CopyObject.
+        place = {**self._place, "Key": self._place["Key"] + suffix}
+        ranges = _ranges(onto.size_bytes, self._limits.copy_bytes)
+        with self._upload_to(place, None, self._reading.metadata(onto)) as upload:
+            upload.complete(
+                [
+                    upload.copy(number, self._place, first, last, onto)
+                    for number, (first, last) in enumerate(ranges, 1)
+                ]
+            )
+
+    def _sibling(self, suffix: str) -> S3Reading:
+        place = {**self._place, "Key": self._place["Key"] + suffix}
+        return S3Reading(lambda: self._client, place, self.name, self._sleep)
+
     def close(self) -> None:
         if self._lazy_client is not None:
             self._lazy_client.close()
@@ -309,7 +346,7 @@ class S3Store:
                 **self._settings.for_new_objects(),
                 Body=data,
                 ContentMD5=_md5(data),
-                Metadata=metadata_of(mark),
+                Metadata=to_metadata(mark, JOINT),
             )
         self._known = _Known(answer["ETag"], data)
         return Stat(answer["ETag"], len(data), mark)
@@ -318,7 +355,7 @@ class S3Store:
         with self._upload(onto, mark) as upload:
             ranges = _ranges(onto.size_bytes, self._limits.copy_bytes)
             parts = [
-                upload.copy(number, first, last, onto)
+                upload.copy(number, self._place, first, last, onto)
                 for number, (first, last) in enumerate(ranges, 1)
             ]
             parts.append(upload.send(len(parts) + 1, data))
@@ -337,11 +374,18 @@ class S3Store:
     @contextmanager
     def _upload(self, onto: Stat | None, mark: Mark) -> Generator[_Upload, None, None]:
         self._abort_orphans()
+        with self._upload_to(self._place, onto, to_metadata(mark, JOINT)) as upload:
+            yield upload
+
+    @contextmanager
+    def _upload_to(
+        self, place: Mapping[str, Any], onto: Stat | None, metadata: Mapping[str, str]
+    ) -> Generator[_Upload, None, None]:
         with calling(self.name, writing=True):
             answer = self._client.create_multipart_upload(
-                **self._place, **self._settings.for_new_objects(), Metadata=metadata_of(mark)
+                **place, **self._settings.for_new_objects(), Metadata=metadata
             )
-        upload = _Upload(self._client, self.name, self._place, answer["UploadId"], onto)
+        upload = _Upload(self._client, self.name, place, answer["UploadId"], onto)
         try:
             yield upload
         except BaseException:
@@ -380,13 +424,15 @@ class _Upload:
         self._upload = {**place, "UploadId": id}
         self._onto = onto
 
-    def copy(self, number: int, first: int, last: int, onto: Stat) -> dict[str, Any]:
-        """Make bytes ``first`` to ``last`` of the present object a part, inside the store."""
+    def copy(
+        self, number: int, place: Mapping[str, Any], first: int, last: int, onto: Stat
+    ) -> dict[str, Any]:
+        """Make bytes ``first`` to ``last`` of the object at ``place`` a part, inside the store."""
         with calling(self._name, writing=True):
             answer = self._client.upload_part_copy(
                 **self._upload,
                 PartNumber=number,
-                CopySource=dict(self._place),
+                CopySource=dict(place),
                 CopySourceIfMatch=onto.version,
                 CopySourceRange=f"bytes={first}-{last}",
             )

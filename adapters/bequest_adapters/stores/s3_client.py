@@ -35,6 +35,11 @@ class S3Settings:
     proxy: str = ""
     keys: Keys = field(default_factory=Keys, repr=False)
 
+    def to_read(self) -> dict[str, str]:
+        """The options of an address under which the same bucket is read."""
+        names = ("endpoint", "region", "profile", "addressing", "ca_bundle", "proxy")
+        return {name: getattr(self, name) for name in names}
+
     def for_new_objects(self) -> dict[str, str]:
         """Request parameters for PutObject and CreateMultipartUpload."""
         wanted = {

@@ -16,14 +16,17 @@ from itertools import islice
 from typing import Any, BinaryIO, Final, cast
 
 from bequest.errors import Conflict, Denied, SnapshotMissing, Unreachable
-from bequest.model import Mark, Stat, Version
+from bequest.model import Stat, Version
 
+from .marks import from_metadata
 from .past import PastStore, no_such_version
 from .ranged import RANGE_BYTES, ranged
 from .s3_client import Client
 from .s3_errors import calling, sdk
 
 HEADS_AT_ONCE: Final = 4
+JOINT: Final = "-"
+"""Of the names of metadata, see `marks`."""
 _FIRST: Final = f"bytes=0-{RANGE_BYTES - 1}"
 
 Place = Mapping[str, Any]
@@ -49,7 +52,15 @@ class S3Reading:
         """What is there. Raises `SnapshotMissing`."""
         with calling(self._name):
             answer = self._client().head_object(**self._place)
-        return Stat(answer["ETag"], answer["ContentLength"], mark_in(answer["Metadata"]))
+        return Stat(
+            answer["ETag"], answer["ContentLength"], from_metadata(answer["Metadata"], JOINT)
+        )
+
+    def metadata(self, onto: Stat) -> Mapping[str, str]:
+        """All user metadata of ``onto``. Raises `Conflict` when it is gone."""
+        with calling(self._name, writing=True):
+            answer = self._client().head_object(**self._place, IfMatch=onto.version)
+        return cast("Mapping[str, str]", answer["Metadata"])
 
     @contextmanager
     def read_newer(self, version: str) -> Generator[tuple[Stat, BinaryIO] | None, None, None]:
@@ -96,7 +107,7 @@ class S3Reading:
             data = cast(bytes, answer["Body"].read())
         whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.get("ContentRange", ""))
         size_bytes = int(whole[1]) if whole is not None else int(answer["ContentLength"])
-        return Stat(answer["ETag"], size_bytes, mark_in(answer["Metadata"])), data
+        return Stat(answer["ETag"], size_bytes, from_metadata(answer["Metadata"], JOINT)), data
 
 
 def past(reading: S3Reading, name: str) -> PastStore:
@@ -176,26 +187,3 @@ def _special() -> Generator[None, None, None]:
         if status == 416:
             raise _Empty from error
         raise
-
-
-def metadata_of(mark: Mark) -> dict[str, str]:
-    """``mark`` as user metadata."""
-    return {
-        "bequest-lineage": mark.lineage,
-        "bequest-epoch": str(mark.epoch),
-        "bequest-serial": str(mark.serial),
-        "bequest-token": mark.token,
-    }
-
-
-def mark_in(metadata: Mapping[str, str]) -> Mark | None:
-    """The mark in user metadata; ``None`` when there is none that can be read."""
-    try:
-        return Mark(
-            metadata["bequest-lineage"],
-            int(metadata["bequest-epoch"]),
-            int(metadata["bequest-serial"]),
-            metadata["bequest-token"],
-        )
-    except (KeyError, ValueError):
-        return None

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from ..errors import SnapshotDamaged
-from ..model import Mark
+from ..model import Author, Mark
 from .frame import Frame, content
 from .reader import FrameReader
-from .soundness import counted
+from .soundness import author, counted, origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +53,24 @@ def mark_of(lineage: str, sealed: Frame) -> Mark:
     epoch, token = seal.get("epoch"), seal.get("token")
     if not counted(epoch) or not isinstance(token, bytes):
         raise SnapshotDamaged("A seal of the snapshot is incomplete. Use another copy of it.")
-    return Mark(lineage, cast(int, epoch), sealed.serial, token.hex())
+    try:
+        return Mark(
+            lineage, cast(int, epoch), sealed.serial, token.hex(), origin(seal.get("origin", ""))
+        )
+    except ValueError as error:
+        raise _unsound(error) from error
+
+
+def author_of(sealed: Frame) -> Author | None:
+    """Who made the publish of a sealed frame; ``None`` when it does not say.
+
+    Raises `SnapshotDamaged`.
+    """
+    try:
+        return author((sealed.seal or {}).get("by"))
+    except ValueError as error:
+        raise _unsound(error) from error
+
+
+def _unsound(error: ValueError) -> SnapshotDamaged:
+    return SnapshotDamaged(f"A seal of the snapshot is damaged: {error}. Use another copy of it.")

@@ -16,10 +16,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from ..errors import SnapshotDamaged
-from ..model import Catalog, Key, Mark, Mutation, Operation, Row, Table, TableDigest, Value
+from ..model import Author, Catalog, Key, Mark, Mutation, Operation, Row, Table, TableDigest, Value
 from .catalog import facts, from_plain
 from .digest import DigestBuilder
-from .extent import lineage_of, mark_of
+from .extent import author_of, lineage_of, mark_of
 from .frame import ROWS, SCHEMA, SEAL, TAIL, Frame, content, content_bytes, outline
 from .multiset import Multiset
 from .reader import FrameReader
@@ -44,7 +44,10 @@ class Reset:
 
 @dataclass(slots=True)
 class Publish:
-    """One publish that the object still tells of. ``attributes``: those it changed, nil: gone."""
+    """One publish that the object still tells of. ``attributes``: those it changed, nil: gone.
+
+    ``by`` is who made it, ``None`` when the object does not say.
+    """
 
     mark: Mark
     at: float
@@ -53,6 +56,7 @@ class Publish:
     resets: list[Reset] = field(default_factory=list[Reset])
     attributes: dict[str, Value] = field(default_factory=dict[str, Value])
     adopted: bool = False
+    by: Author | None = None
 
 
 class Snapshot:
@@ -204,6 +208,7 @@ class Snapshot:
 
     def _seal(self, lineage: str, frame: Frame, end: int, publish: Publish) -> None:
         publish.mark, publish.at, publish.end = mark_of(lineage, frame), moment_of(frame), end
+        publish.by = author_of(frame)
         self.history.append(publish)
         self.base_bytes = self.base_bytes or end
         self.chain = frame.digest

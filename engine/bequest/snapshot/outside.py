@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from ..model import Mark
-from .extent import lineage_of, mark_of
+from ..model import Author, Mark
+from .extent import author_of, lineage_of, mark_of
 from .fold import header_of, moment_of
 from .frame import content
 from .reader import FrameReader
@@ -14,11 +14,15 @@ from .reader import FrameReader
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """One publish: its mark, the time of its cut (seconds since the epoch), and where it ends."""
+    """One publish: its mark, the time of its cut (seconds since the epoch), and where it ends.
+
+    ``by`` is who made it, ``None`` when the object does not say.
+    """
 
     mark: Mark
     at: float
     end: int
+    by: Author | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +45,6 @@ def outside(stream: BinaryIO) -> Outside:
         if not lineage:
             lineage, header = lineage_of(frame), header_of(content(frame))
         if frame.seal is not None:
-            seals.append(Seal(mark_of(lineage, frame), moment_of(frame), reader.end))
+            mark, at = mark_of(lineage, frame), moment_of(frame)
+            seals.append(Seal(mark, at, reader.end, author_of(frame)))
     return Outside(header, tuple(seals), reader.key_id, reader.unfinished_bytes)

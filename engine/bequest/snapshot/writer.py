@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 
 from ..collector import seldom_collecting
 from ..errors import BequestError
-from ..model import Attributes, Catalog, Mark, Mutation, Operation, Row, Table
+from ..model import Attributes, Author, Catalog, Mark, Mutation, Operation, Row, Table
 from ..ports import Cut
 from .catalog import to_plain
 from .columns import PackedRows
@@ -29,6 +29,7 @@ from .frame import (
     sized,
     squeeze,
 )
+from .soundness import NAME_CHARACTERS, origin
 
 FRAME_ROWS: Final = 32768
 """Four times as many as where compression was measured first, for 6% less."""
@@ -44,9 +45,21 @@ ASIDE_FRAMES: Final = 2
 """Payloads that may wait for that thread: what bounds the memory."""
 
 
-def seal_of(mark: Mark, at: float) -> dict[str, Any]:
-    """The seal of a publish's last frame; ``at`` is the cut's time, seconds since the epoch."""
-    return {"epoch": mark.epoch, "at": at, "token": bytes.fromhex(mark.token)}
+def seal_of(mark: Mark, at: float, by: Author | None = None) -> dict[str, Any]:
+    """The seal of a publish's last frame; ``at`` is the cut's time, seconds since the epoch.
+
+    ``by``: who publishes. Raises `ValueError` for an origin that no reader would take.
+    """
+    seal: dict[str, Any] = {"epoch": mark.epoch, "at": at, "token": bytes.fromhex(mark.token)}
+    if mark.origin:
+        seal["origin"] = origin(mark.origin)
+    if by is not None:
+        seal["by"] = {
+            "host": by.host[:NAME_CHARACTERS],
+            "process": by.process,
+            "name": by.name[:NAME_CHARACTERS],
+        }
+    return seal
 
 
 class TailTooLarge(Exception):
@@ -165,6 +178,7 @@ def write_base(
     body: BinaryIO,
     progress: Callable[[int], None] = lambda rows: None,
     lock: Lock | None = None,
+    by: Author | None = None,
 ) -> tuple[bytes, int, int]:
     """Write a whole object of one base to ``body``; returns its chain, its bytes and its rows."""
     body.write(bytes(PREAMBLE_BYTES))
@@ -178,7 +192,7 @@ def write_base(
                 writer.rows(table, block)
                 counts[table.id] += len(block)
                 progress(len(block))
-        writer.frame(SEAL, {"tables": counts}, seal_of(mark, at))
+        writer.frame(SEAL, {"tables": counts}, seal_of(mark, at, by))
     size = PREAMBLE_BYTES + writer.bytes_written
     body.seek(0)
     body.write(preamble(size))
@@ -195,6 +209,7 @@ def write_tail(
     chain: bytes,
     room_bytes: int,
     lock: Lock | None = None,
+    by: Author | None = None,
 ) -> tuple[bytes, bytes]:
     """The frames of one append; returns them and the new chain.
 
@@ -213,7 +228,7 @@ def write_tail(
         writer.rows(table, [], reset=True)
         for block in blocks:
             writer.rows(table, block)
-    write_changes(writer, mutations, changed, seal_of(mark, at))
+    write_changes(writer, mutations, changed, seal_of(mark, at, by))
     return b"".join(parts), writer.chain
 
 

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 from ..model import Mark
 from ..snapshot.extent import Extent, extent
 from ..snapshot.frame import HEADER, NO_DIGEST, TAIL, encode, preamble
+from ..snapshot.writer import seal_of
 
 _AT_SECONDS: Final = 1_700_000_000.0
 FRAME_BYTES: Final = 1 << 20
@@ -28,9 +29,12 @@ class Sample:
         """The bytes as a stream at its beginning."""
         return io.BytesIO(self.data)
 
-    def next_frame(self, content: object = "a change") -> tuple[bytes, Mark, bytes]:
+    def next_frame(
+        self, content: object = "a change", *, origin: str = ""
+    ) -> tuple[bytes, Mark, bytes]:
         """The sealed frame of the publish after this one, its mark, and its digest."""
-        mark = Mark(self.mark.lineage, self.mark.epoch, self.mark.serial + 1, uuid.uuid4().hex)
+        before, token = self.mark, uuid.uuid4().hex
+        mark = Mark(before.lineage, before.epoch, before.serial + 1, token, origin)
         frame, chain = encode(TAIL, mark.serial, self.chain, _seal(mark), content)
         return frame, mark, chain
 
@@ -40,9 +44,9 @@ class Sample:
         return Sample(preamble(length) + self.data[len(preamble(0)) :] + frame, mark, chain)
 
 
-def sample(serial: int = 1, *, size_bytes: int = 0, lineage: str = "") -> Sample:
+def sample(serial: int = 1, *, size_bytes: int = 0, lineage: str = "", origin: str = "") -> Sample:
     """A new object of at least ``size_bytes``, of a new lineage unless one is given."""
-    mark = Mark(lineage or str(uuid.uuid4()), 1, serial, uuid.uuid4().hex)
+    mark = Mark(lineage or str(uuid.uuid4()), 1, serial, uuid.uuid4().hex, origin)
     header, digest = encode(HEADER, serial, NO_DIGEST, None, {"lineage": mark.lineage})
     frames = [header]
     noise = random.Random(serial)
@@ -67,4 +71,4 @@ def whole(stream: BinaryIO) -> Extent:
 
 
 def _seal(mark: Mark) -> dict[str, object]:
-    return {"epoch": mark.epoch, "at": _AT_SECONDS, "token": bytes.fromhex(mark.token)}
+    return seal_of(mark, _AT_SECONDS)

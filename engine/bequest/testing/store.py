@@ -21,14 +21,18 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Final
 
 import pytest
 
-from ..errors import Conflict, SnapshotMissing, Unreachable
+from .. import registry
+from ..errors import Conflict, SnapshotMissing, Unreachable, UsageError
+from ..keeping import keep
 from ..model import Mark, Stat
-from ..ports import Store
+from ..ports import Historic, Store
 from ..snapshot.extent import Extent
+from ..snapshot.soundness import ORIGIN_CHARACTERS
 from ..versions import read_newer
 from .objects import Sample, sample, whole
 
@@ -97,6 +101,20 @@ class StoreConformance:
             fresh.append(frame, onto=onto, mark=mark)
             current = current.appended(frame, mark, chain)
         assert _read(open_store()).chain == current.chain
+
+    def test_a_mark_travels_with_its_origin(self, open_store: OpenStore) -> None:
+        current = sample(size_bytes=self.large_bytes, origin=ORIGIN)
+        store, witness = open_store(), open_store()
+        stat = store.rewrite(current.body(), len(current.data), onto=None, mark=current.mark)
+        _bears(witness, stat, ORIGIN)
+        for origin in (LONGEST_ORIGIN, "", ORIGIN):
+            frame, mark, chain = current.next_frame(origin=origin)
+            stat = store.append(frame, onto=stat, mark=mark)
+            current = current.appended(frame, mark, chain)
+            _bears(witness, stat, origin)
+        again = sample(9, size_bytes=self.large_bytes, origin=LONGEST_ORIGIN)
+        stat = store.rewrite(again.body(), len(again.data), onto=stat, mark=again.mark)
+        _bears(witness, stat, LONGEST_ORIGIN)
 
     def test_a_rewrite_leaves_nothing_of_the_object_before(self, open_store: OpenStore) -> None:
         store, _, stat = self._published(open_store, size_bytes=max(self.large_bytes, 100_000))
@@ -272,6 +290,103 @@ class StoreConformance:
         assert _read(open_store()).chain == current.chain
 
 
+class KeepingConformance:
+    """For a store that is a `bequest.ports.Keeping` too. As `StoreConformance`."""
+
+    large_bytes: int = 0
+
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        """To be overridden."""
+        raise NotImplementedError("override the fixture open_store")
+
+    @pytest.fixture(params=["small", "large"])
+    def kept(self, request: pytest.FixtureRequest, open_store: OpenStore) -> tuple[Sample, Stat]:
+        """An object of two publishes."""
+        base = sample(size_bytes=self.large_bytes if request.param == "large" else 0)
+        store = open_store()
+        stat = store.rewrite(base.body(), len(base.data), onto=None, mark=base.mark)
+        frame, mark, chain = base.next_frame(origin=ORIGIN)
+        stat = store.append(frame, onto=stat, mark=mark)
+        return base.appended(frame, mark, chain), stat
+
+    def test_a_copy_is_what_the_object_was(
+        self, open_store: OpenStore, kept: tuple[Sample, Stat]
+    ) -> None:
+        current, stat = kept
+        address = keep(open_store(), stat, LABEL)
+        assert LABEL in address
+        self._unchanged(open_store, current, stat)
+        base = sample(7)
+        open_store().rewrite(base.body(), len(base.data), onto=stat, mark=base.mark)
+        with closing(registry.open_store(address)) as copy:
+            there = _present(copy)
+            assert (there.mark, there.size_bytes) == (stat.mark, stat.size_bytes)
+            assert there.mark is not None
+            assert there.mark.origin == ORIGIN
+            assert _read(copy).chain == current.chain
+            frame, mark, chain = current.next_frame()
+            copy.append(frame, onto=there, mark=mark)
+            assert _read(copy).chain == chain
+        assert _read(open_store()).chain == base.chain
+
+    def test_asked_again_there_is_still_one_copy(
+        self, open_store: OpenStore, kept: tuple[Sample, Stat]
+    ) -> None:
+        _, stat = kept
+        first = keep(open_store(), stat, LABEL)
+        with closing(registry.open_store(first)) as copy:
+            before = copy.head()
+        assert keep(open_store(), stat, LABEL) == first
+        with closing(registry.open_store(first)) as copy:
+            assert copy.head() == before
+
+    def test_an_object_that_changed_meanwhile_is_not_copied(
+        self, open_store: OpenStore, kept: tuple[Sample, Stat]
+    ) -> None:
+        current, stat = kept
+        frame, mark, _ = current.next_frame()
+        after = open_store().append(frame, onto=stat, mark=mark)
+        with pytest.raises(Conflict):
+            keep(open_store(), stat, LABEL)
+        address = keep(open_store(), after, LABEL)
+        with closing(registry.open_store(address)) as copy:
+            assert _present(copy).mark == mark
+
+    def test_an_object_that_is_gone_is_not_copied(self, open_store: OpenStore) -> None:
+        with pytest.raises(Conflict):
+            keep(open_store(), Stat(_LIKE_A_VERSION, 1000, None), LABEL)
+
+    def test_a_name_that_is_taken_is_left_alone(
+        self, open_store: OpenStore, kept: tuple[Sample, Stat]
+    ) -> None:
+        current, stat = kept
+        first = keep(open_store(), stat, LABEL)
+        frame, mark, chain = current.next_frame()
+        after = open_store().append(frame, onto=stat, mark=mark)
+        second = keep(open_store(), after, LABEL)
+        assert second != first
+        for address, expected in ((first, current.chain), (second, chain)):
+            with closing(registry.open_store(address)) as copy:
+                assert _read(copy).chain == expected
+        assert keep(open_store(), after, LABEL) == second
+
+    def test_a_label_stays_one_name_beside_the_object(
+        self, open_store: OpenStore, kept: tuple[Sample, Stat]
+    ) -> None:
+        _, stat = kept
+        for label in ("", "../x", "a/b", "a b", ".x", "1", "a?b", "\n"):
+            with pytest.raises(UsageError):
+                keep(open_store(), stat, label)
+
+    def _unchanged(self, open_store: OpenStore, current: Sample, stat: Stat) -> None:
+        assert open_store().head() == stat
+        assert _read(open_store()).chain == current.chain
+
+
+LABEL: Final = "replaced-0a1b2c3d-1.2"
+ORIGIN: Final = "7f3a: 1204%20 {[two  spaces]}"
+LONGEST_ORIGIN: Final = "%~" * (ORIGIN_CHARACTERS // 2)
 _LIKE_A_VERSION: Final = '"0123456789abcdef0123456789abcdef"'
 
 
@@ -283,6 +398,17 @@ def _read(store: Store) -> Extent:
         except Unreachable:
             continue
     raise AssertionError("the object was replaced during each of 100 reads")
+
+
+def _bears(store: Store, written: Stat, origin: str) -> None:
+    """The writer's answer, the object, its metadata and its listing all tell the origin."""
+    marks = [written.mark, _present(store).mark, _read(store).mark]
+    with read_newer(store, "") as found:
+        assert found is not None
+        marks.append(found[0].mark)
+    if isinstance(store, Historic):
+        marks += [version.mark for version in store.history(9) if version.current]
+    assert {None if mark is None else mark.origin for mark in marks} == {origin}
 
 
 def _present(store: Store) -> Stat:

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import psycopg
 
+from bequest.ancestry import origin_of
 from bequest.errors import Unreachable
 from bequest.model import Attributes, Catalog, Key, Memory, Mutation, Row, Table, Value
 from bequest_schema.tables import SETTINGS
@@ -26,6 +28,7 @@ from .fingerprint import FINGERPRINT
 from .installation import Record, installed, read_fingerprint, read_record
 from .journal import Position
 from .naming import literal, qualified
+from .remembering import installations
 from .shapes import NOT_OURS, read_shapes
 
 PATIENCE_SECONDS: Final = 2.0
@@ -93,6 +96,15 @@ class PostgresCut:
         if self._stale:
             return ""
         return str(Position(self._snapshot, self._known.fingerprint, self._known.generation))
+
+    @property
+    def origin(self) -> str:
+        """`Cut.origin`."""
+        if self._stale:
+            return ""
+        with translated(self._address):
+            rows = partial(journal.newest_rows, self._connection, self._known.generation)
+            return origin_of(installations(self._connection), rows)
 
     @property
     def fault(self) -> str:

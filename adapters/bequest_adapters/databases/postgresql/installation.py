@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from typing import Final
 import psycopg
 
 from bequest.errors import Unreachable
-from bequest.model import Selection
+from bequest.model import Memory, Selection
 from bequest_schema import HEAD, VERSION_TABLE
 from bequest_schema.tables import CAPTURE, FILES_SCHEMA, JOURNAL, MEMORY, SCHEMA, SETTINGS
 
@@ -30,6 +31,7 @@ from .connection import Connection
 from .fingerprint import FINGERPRINT
 from .naming import identifier
 from .relations import Relation, Standing, read_names, read_relations, read_triggers
+from .remembering import installations, write
 from .shapes import TableShape, read_shapes
 from .triggers import (
     Function,
@@ -419,6 +421,9 @@ def _write_record(connection: Connection, plan: Plan, fingerprint: str) -> None:
         "last_id": str(max([last, *plan.numbers.values()])),
     }
     keys = {(shape.schema, shape.name): key_columns(shape) for shape in plan.shapes}
+    if not installations(connection):
+        blank = Memory(installation=uuid.uuid4().hex, lineage=str(uuid.uuid4()), epoch=1)
+        write(connection, blank)
     for setting, value in values.items():
         connection.execute(
             f"INSERT INTO bequest.{SETTINGS} VALUES (%s, %s)"

@@ -1,4 +1,9 @@
-"""`Memory` as the one row of ``bequest.bequest_memory``."""
+"""`Memory` as the one row of ``bequest.bequest_memory``, and whose row it is.
+
+``place`` is the server's system identifier and the database's oid. They differ in a database that
+was dumped and restored, or made from a template, and so tell a copy. A physical replica that was
+promoted has both of its primary: only the journal tells how far it came (`bequest.ancestry`).
+"""
 
 from __future__ import annotations
 
@@ -12,29 +17,49 @@ from bequest_schema.tables import MEMORY
 from .connection import Connection
 
 _PACKED = ("attributes", "intents")
-_COLUMNS = tuple(field.name for field in fields(Memory))
+_COLUMNS = tuple(field.name for field in fields(Memory) if field.name != "copied")
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
-_RECALL = f"SELECT * FROM bequest.{MEMORY} WHERE id = 1"
-"""Not by name: before its next install a database may lack a column of a newer release. For the
-same reason it is never prepared: the columns of a prepared one must not change."""
+_PLACE = (
+    "(SELECT concat_ws('/', CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')"
+    " THEN (SELECT system_identifier FROM pg_control_system()) END, d.oid)"
+    " FROM pg_database d WHERE d.datname = current_database())"
+)
+_RECALL = f"SELECT m.*, {_PLACE} AS place_now FROM bequest.{MEMORY} m WHERE id = 1"
 _REMEMBER = (
-    f"INSERT INTO bequest.{MEMORY}(id, {_NAMES}) VALUES (1, {', '.join('%s' for _ in _COLUMNS)})"
+    f"INSERT INTO bequest.{MEMORY} AS m (id, {_NAMES}, earlier_installations, place)"
+    f" VALUES (1, {', '.join('%s' for _ in _COLUMNS)}, '', {_PLACE})"
     " ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS)
+    + ", place = CASE m.installation WHEN excluded.installation THEN m.place"
+    " ELSE excluded.place END"
+    ", earlier_installations = CASE m.installation WHEN excluded.installation"
+    " THEN m.earlier_installations ELSE left(concat_ws(' ', m.installation,"
+    " m.earlier_installations), 512) END"
 )
+_COPIED = "it was copied or moved from another server or database"
 
 
 def recall(connection: Connection) -> Memory:
     """What was remembered last; blank when there is no row."""
-    cursor = connection.execute(_RECALL.encode(), prepare=False)
+    cursor = connection.execute(_RECALL.encode(), prepare=True)
     row = cursor.fetchone()
     if row is None:
         return Memory()
     names = [column.name for column in cursor.description or ()]
-    found = {name: value for name, value in zip(names, row, strict=True) if name in _COLUMNS}
+    everything = dict(zip(names, row, strict=True))
+    found = {name: everything[name] for name in _COLUMNS}
     for name in _PACKED:
         found[name] = unpack(found[name])
-    return memory_of(found)
+    copied = "" if everything["place"] == everything["place_now"] else _COPIED
+    return memory_of({**found, "copied": copied})
+
+
+def installations(connection: Connection) -> tuple[str, ...]:
+    """All ids that this database has had, the present one first; empty before the first install."""
+    row = connection.execute(
+        f"SELECT concat_ws(' ', installation, earlier_installations) FROM bequest.{MEMORY}"
+    ).fetchone()
+    return () if row is None else tuple(row[0].split())
 
 
 def memory_of(plain: dict[str, Any]) -> Memory:

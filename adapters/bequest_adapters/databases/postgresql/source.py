@@ -6,8 +6,10 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from bequest import ancestry
 from bequest.model import Memory, Pending, Selection, Standing
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, MEMORY, SCHEMA, SETTINGS
@@ -104,6 +106,16 @@ class PostgresSource:
         """`Source.remember`, on the connection that holds the right to publish."""
         with self._locks.bookkeeping() as connection:
             remembering.remember(connection, memory, durable=durable)
+
+    def descends(self, origin: str) -> bool | None:
+        """`Source.descends`; what it cannot prove, it does not deny: rows are trimmed."""
+        with self._connections.use() as connection:
+            if not (_has(connection, JOURNAL) and _has(connection, MEMORY)):
+                return None
+            known = remembering.installations(connection)
+            generation = installation.read_record(connection).generation
+            check = partial(journal.holds, connection, generation)
+            return ancestry.descends(origin, known, check)
 
     def note(self, name: str, text: str) -> None:
         """`bequest.ports.Notes.note`."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import partial
 
+from bequest.ancestry import origin_of
 from bequest.model import Attributes, Catalog, Key, Memory, Mutation, Row, Table, Value
 
 from . import journal, reading
 from .connection import Location, translated
 from .installation import Plan, Record, flaw, installed, make_plan, read_record, schema_version
+from .remembering import read_identity
 from .text import identifier
 
 ATTRIBUTES = (
@@ -54,6 +57,14 @@ class SqliteCut:
     def position(self) -> str:
         """`Cut.position`; empty where capture is not whole, so that nothing can follow it."""
         return self._position
+
+    @property
+    def origin(self) -> str:
+        """`Cut.origin`."""
+        if self._flaw or not self._installed:
+            return ""
+        known = read_identity(self._connection).installations
+        return origin_of(known, partial(journal.newest_rows, self._connection))
 
     @property
     def fault(self) -> str:

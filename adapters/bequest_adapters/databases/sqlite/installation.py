@@ -24,6 +24,7 @@ from bequest_schema import ALL_TABLES, HEAD, TABLES, VERSION_TABLE
 from bequest_schema.tables import CAPTURE, FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS
 
 from .catalog import IS_OUR_TRIGGER, Schema, TableShape, read_schema
+from .remembering import Identity, read_identity, write_identity
 from .text import fold, identifier
 from .triggers import Trigger, key_of, limit_trigger, table_triggers
 
@@ -108,7 +109,7 @@ def read_record(connection: sqlite3.Connection) -> Record:
     if not installed(connection):
         return Record()
     found: dict[str, str] = dict(connection.execute(f"SELECT name, value FROM {SETTINGS}"))
-    if not found:
+    if "generation" not in found:
         return Record()
     numbers = connection.execute(f"SELECT name, id FROM {CAPTURE} ORDER BY id").fetchall()
     return Record(
@@ -162,8 +163,16 @@ def flaw(connection: sqlite3.Connection, record: Record, plan: Plan) -> str:
     return ""
 
 
-def install(connection: sqlite3.Connection, selection: Selection | None, limit: int | None) -> bool:
-    """Make or mend everything inside the caller's write transaction; True when something was."""
+def install(
+    connection: sqlite3.Connection,
+    selection: Selection | None,
+    limit: int | None,
+    identity: Identity | None = None,
+) -> bool:
+    """Make or repair everything inside the caller's write transaction; True when something was.
+
+    A database that does not say who it is becomes ``identity``.
+    """
     _refuse_following(connection)
     migrated = _migrate(connection)
     before = read_record(connection)
@@ -174,6 +183,9 @@ def install(connection: sqlite3.Connection, selection: Selection | None, limit: 
     if changed:
         _widen(connection, plan.width)
         _mend(connection, plan)
+    if identity is not None and not read_identity(connection).installation:
+        write_identity(connection, identity)
+        changed = True
     _write(connection, before, plan, changed)
     return changed
 
@@ -200,13 +212,6 @@ def uninstall(connection: sqlite3.Connection) -> None:
         connection.execute(f"DROP TRIGGER {identifier(name)}")
     for name in sorted(ALL_TABLES):
         connection.execute(f"DROP TABLE IF EXISTS {identifier(name)}")
-
-
-def record_schema_version(connection: sqlite3.Connection, seen: int) -> None:
-    """Note that ``seen`` was looked at and found harmless, so that nobody looks again."""
-    connection.execute(
-        f"UPDATE {SETTINGS} SET value = ? WHERE name = 'schema_version'", (str(seen),)
-    )
 
 
 class _Lent:

@@ -1,25 +1,30 @@
-"""The journal: positions in it, what lies behind one, and forgetting it bit by bit.
+"""The journal: positions in it, what lies behind one, and what proves descent from it.
 
 A *position* is ``seq:at:generation``. ``seq`` is the last row seen; ``at``, that row's time stamp,
-proves that it is still the same row; ``generation`` that capture was not mended since. The row
-itself is kept until the next position, for the same proof, and so that ``seq`` never restarts.
+proves that it is still the same row; ``generation`` that capture was not repaired since.
+
+The journal is a ring: a trigger on it removes the oldest rows beyond its capacity, in the writers'
+own transactions. Bequest itself removes none. The newest row stays, so ``seq`` never restarts.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
 
-from bequest.model import Mutation, Operation, Pending, Table
-from bequest_schema.tables import JOURNAL
+from bequest.model import Mutation, Operation, Pending, Table, Value
+from bequest.snapshot.frame import pack
+from bequest_schema.tables import JOURNAL, KEY_COLUMNS
 
-from .connection import primary_code
 from .reading import rows
 
-TRIM_ROWS = 500
-TRIM_FROM = 250
+ORIGIN_ROWS: Final = 32
+"""So many rows prove descent. Two copies of a database can agree in all of them only if both write
+the same keys in the same milliseconds."""
+_KEYS = ", ".join(f"k{index}" for index in range(KEY_COLUMNS))
 _EPOCH_JULIAN_DAY = 2440587.5
 _DAY_SECONDS = 86400
 
@@ -107,28 +112,36 @@ def pending(connection: sqlite3.Connection, position: Position) -> Pending:
     return Pending(transactions, count, None if since is None else epoch_seconds(since))
 
 
-def trim(connection: sqlite3.Connection, position: Position) -> None:
-    """Forget what lies before ``position``, but not the row at it, nor ever the last row.
+def newest_rows(connection: sqlite3.Connection, installation: str) -> str:
+    """The last rows of the journal, for an origin; empty when it is empty (`bequest.ancestry`)."""
+    last = connection.execute(f"SELECT max(seq) FROM {JOURNAL}").fetchone()[0]
+    if last is None:
+        return ""
+    found = _between(connection, last - ORIGIN_ROWS, last)
+    return f"{last}.{len(found)}.{_digest(installation, found)}"
 
-    Nothing is done for fewer than `TRIM_FROM` rows: after every publish that would be one more time
-    that the write lock is taken. Between two steps others get as long a turn as the step took. When
-    the database is busy the rest is left for the next time.
+
+def holds(connection: sqlite3.Connection, installation: str, described: str) -> bool | None:
+    """Whether the journal contains the rows that `newest_rows` described; ``None``: not any more.
+
+    False is certain: the journal ends before them, or has others in their place.
     """
-    oldest = connection.execute(f"SELECT seq FROM {JOURNAL} ORDER BY seq LIMIT 1").fetchone()
-    if oldest is None or position.seq - oldest[0] < TRIM_FROM:
-        return
-    sql = (
-        f"DELETE FROM {JOURNAL} WHERE seq IN (SELECT seq FROM {JOURNAL} WHERE seq <"
-        f" min(?, (SELECT max(seq) FROM {JOURNAL})) ORDER BY seq LIMIT {TRIM_ROWS})"
-    )
-    while True:
-        begun = time.perf_counter()
-        try:
-            removed = connection.execute(sql, (position.seq,)).rowcount
-        except sqlite3.OperationalError as error:
-            if primary_code(error) != sqlite3.SQLITE_BUSY:
-                raise
-            return
-        if removed < TRIM_ROWS:
-            return
-        time.sleep(min(0.05, time.perf_counter() - begun))
+    numbers = described.split(".")
+    if len(numbers) != 3 or not (numbers[0].isdecimal() and numbers[1].isdecimal()):
+        return None
+    last, count = int(numbers[0]), int(numbers[1])
+    newest_seq = connection.execute(f"SELECT max(seq) FROM {JOURNAL}").fetchone()[0] or 0
+    if newest_seq < last:
+        return False
+    found = _between(connection, last - count, last)
+    return _digest(installation, found) == numbers[2] if len(found) == count else None
+
+
+def _between(connection: sqlite3.Connection, after: int, last: int) -> list[Sequence[Value]]:
+    sql = f"SELECT seq, at, tab, op, {_KEYS} FROM {JOURNAL} WHERE seq > ? AND seq <= ? ORDER BY seq"
+    return list(rows(connection, sql, (after, last)))
+
+
+def _digest(installation: str, found: Sequence[Sequence[Value]]) -> str:
+    packed = pack([list(row) for row in found])
+    return blake2b(packed, digest_size=16, key=installation.encode()[:64]).hexdigest()

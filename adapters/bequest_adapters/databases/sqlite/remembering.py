@@ -1,37 +1,149 @@
-"""`Memory` as the one row of ``bequest_memory``."""
+"""`Memory` on SQLite: who the database is, from the database; the rest, from the side file.
+
+Attributes may be many, one for each table with a sequence, and few of them change at once. So a
+record holds what differs from a base that is written anew only when a quarter of it differs. Two
+bases take turns, because a record that was written before the newest base still needs the other.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from dataclasses import asdict, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final
 
-from bequest.model import Intent, Memory
-from bequest.snapshot.frame import pack, unpack
-from bequest_schema.tables import MEMORY
+from bequest.model import Attributes, Intent, Memory, Value
+from bequest_schema.tables import SETTINGS
 
-_PACKED = ("attributes", "intents")
-_COLUMNS = tuple(field.name for field in fields(Memory))
-_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
-_RECALL = f"SELECT * FROM {MEMORY} WHERE id = 1"
-_REMEMBER = (
-    f"INSERT OR REPLACE INTO {MEMORY}(id, {_NAMES}) VALUES (1, {', '.join('?' for _ in _COLUMNS)})"
-)
+from .sidefile import SideFile
+
+MEMORY: Final = "memory"
+BASES: Final = ("attributes 0", "attributes 1")
+FEW_ATTRIBUTES: Final = 16
+"""So many may differ from their base whatever its size."""
+_IN_DATABASE: Final = frozenset({"installation", "lineage", "epoch", "copied"})
+_COLUMNS: Final = tuple(item.name for item in fields(Memory) if item.name not in _IN_DATABASE)
 
 
-def recall(connection: sqlite3.Connection) -> Memory:
-    """What was remembered last; blank when there is no row."""
-    # Not by name: before its next install a database may lack a column of a newer release, and
-    # SQLite takes a name in quotes that means no column for a text.
-    cursor = connection.execute(_RECALL)
-    row = cursor.fetchone()
-    if row is None:
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the database says that it is. ``earlier``: its installations before an adoption."""
+
+    installation: str = ""
+    lineage: str = ""
+    epoch: int = 0
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def installations(self) -> tuple[str, ...]:
+        """All of them, the present one first."""
+        return (self.installation, *self.earlier) if self.installation else ()
+
+
+def read_identity(connection: sqlite3.Connection) -> Identity:
+    """Who the database is; blank where it does not say."""
+    found: dict[str, str] = dict(
+        connection.execute(
+            f"SELECT name, value FROM {SETTINGS}"
+            " WHERE name IN ('installation', 'lineage', 'epoch', 'earlier_installations')"
+        )
+    )
+    if not found.get("installation"):
+        return Identity()
+    return Identity(
+        found["installation"],
+        found.get("lineage", ""),
+        int(found.get("epoch", "0")),
+        tuple(json.loads(found.get("earlier_installations", "[]"))),
+    )
+
+
+def write_identity(connection: sqlite3.Connection, identity: Identity) -> None:
+    """Let the database say who it is, in the caller's transaction."""
+    values = {
+        "installation": identity.installation,
+        "lineage": identity.lineage,
+        "epoch": str(identity.epoch),
+        "earlier_installations": json.dumps(identity.earlier),
+    }
+    connection.executemany(f"INSERT OR REPLACE INTO {SETTINGS} VALUES (?, ?)", values.items())
+
+
+def succeeded(before: Identity, memory: Memory) -> Identity:
+    """Who a database is that ``memory`` says it is, and that was ``before``."""
+    earlier = before.earlier
+    if before.installation and before.installation != memory.installation:
+        earlier = (before.installation, *earlier)[:8]
+    return Identity(memory.installation, memory.lineage, memory.epoch, earlier)
+
+
+def recall(identity: Identity, side: SideFile) -> Memory:
+    """What is remembered of the database that is ``identity``."""
+    if not identity.installation:
         return Memory()
-    names = [column[0] for column in cursor.description]
-    found = {name: value for name, value in zip(names, row, strict=True) if name in _COLUMNS}
-    for name in _PACKED:
-        found[name] = unpack(found[name])
-    return memory_of(found)
+    who = Memory(installation=identity.installation, lineage=identity.lineage, epoch=identity.epoch)
+    record = side.read(identity.installation, MEMORY)
+    copied = _copied(side, record)
+    if record is None or copied:
+        return replace(who, copied=copied)
+    base: Attributes = side.read(identity.installation, BASES[record["base"]]) or {}
+    found = {name: record[name] for name in _COLUMNS if name in record}
+    found["attributes"] = _applied(base, record["attributes"])
+    found["intents"] = tuple(
+        Intent(**{**intent, "attributes": _applied(base, intent["attributes"])})
+        for intent in record["intents"]
+    )
+    return replace(who, **found)
+
+
+def _copied(side: SideFile, record: Any) -> str:
+    if side.is_own():
+        return "" if record is not None else f"the file {side.path} belongs to another database"
+    if record is not None:
+        return f"the file {side.path} was copied or moved along with it"
+    return f"the file {side.path}, in which it remembers what it published, is not there"
+
+
+def remember(memory: Memory, side: SideFile, *, durable: bool) -> None:
+    """Write down all but who the database is. Raises `OSError`."""
+    installation = memory.installation
+    before = side.read(installation, MEMORY)
+    turn = 0 if before is None else before["base"]
+    base: Attributes = side.read(installation, BASES[turn]) or {}
+    records: dict[str, Any] = {}
+    changes = _difference(base, memory.attributes)
+    if len(changes) > max(FEW_ATTRIBUTES, len(memory.attributes) // 4):
+        turn, base, changes = 1 - turn, memory.attributes, {}
+        records[BASES[turn]] = dict(base)
+    record = {name: getattr(memory, name) for name in _COLUMNS}
+    record["base"] = turn
+    record["attributes"] = changes
+    record["intents"] = [
+        {**asdict(intent), "attributes": _difference(base, intent.attributes)}
+        for intent in memory.intents
+    ]
+    side.append(installation, {**records, MEMORY: record}, durable=durable)
+
+
+def _difference(base: Attributes, now: Attributes) -> dict[str, list[Value]]:
+    """Each attribute that differs: its value in a list, which is empty for one that is gone."""
+    changed = {
+        name: [value]
+        for name, value in now.items()
+        if name not in base or base[name] != value or type(base[name]) is not type(value)
+    }
+    return {**changed, **{name: [] for name in base if name not in now}}
+
+
+def _applied(base: Attributes, changes: Mapping[str, list[Value]]) -> dict[str, Value]:
+    found = dict(base)
+    for name, value in changes.items():
+        if value:
+            found[name] = value[0]
+        else:
+            found.pop(name, None)
+    return found
 
 
 def memory_of(plain: dict[str, Any]) -> Memory:
@@ -44,13 +156,3 @@ def memory_of(plain: dict[str, Any]) -> Memory:
 def plain_of(memory: Memory) -> dict[str, Any]:
     """A memory as plain values that msgpack can hold."""
     return {**asdict(memory), "intents": [asdict(intent) for intent in memory.intents]}
-
-
-def remember(connection: sqlite3.Connection, memory: Memory) -> None:
-    """Replace the row: one statement, with nothing of Python's while it holds the lock."""
-    packed = {
-        "attributes": pack(dict(memory.attributes)),
-        "intents": pack([asdict(intent) for intent in memory.intents]),
-    }
-    values = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
-    connection.execute(_REMEMBER, values)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
-from bequest.errors import Unreachable
+from bequest import ancestry
 from bequest.model import Memory, Pending, Selection, Standing
 from bequest.snapshot.frame import unpack
-from bequest_schema.tables import JOURNAL, MEMORY, SETTINGS
+from bequest_schema.tables import JOURNAL, SETTINGS
 
 from . import installation, journal, lifting, remembering
 from .connection import Connections, Location, translated
 from .copy import copied
 from .cut import SqliteCut
+from .durability import sync_commits
 from .installation import Plan, Record
 from .locks import Locks
+from .remembering import Identity, read_identity, succeeded, write_identity
+from .sidefile import SideFile
 from .target_following import standing_row
 
 
@@ -34,6 +39,7 @@ class SqliteSource:
         self._journal_limit = journal_limit
         self._connections = Connections(location)
         self._locks = Locks(location)
+        self._side = SideFile(location.path)
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
         self._sound: tuple[Record, int, Plan] | None = None
 
@@ -64,9 +70,31 @@ class SqliteSource:
             return installation.installed(connection)
 
     def install(self, selection: Selection | None = None) -> bool:
-        """`Source.install`: in one transaction that no writer gets into."""
+        """`Source.install`.
+
+        The side file knows the new installation before the database does: after a crash in between
+        the database is new, and never looks like a copy.
+        """
+        identity = self._identity() or self._introduced()
         with self._connections.transaction() as connection:
-            return installation.install(connection, selection, self._journal_limit)
+            return installation.install(connection, selection, self._journal_limit, identity)
+
+    def _introduced(self) -> Identity:
+        identity = Identity(uuid.uuid4().hex, str(uuid.uuid4()), 1)
+        with translated(self._location):
+            if not self._side.is_own():
+                self._side.own(identity.installation)
+            remembering.remember(
+                Memory(installation=identity.installation), self._side, durable=True
+            )
+        return identity
+
+    def _identity(self) -> Identity | None:
+        with self._connections.use() as connection:
+            if not _has(connection, SETTINGS):
+                return None
+            found = read_identity(connection)
+            return found if found.installation else None
 
     def followed(self) -> Standing | None:
         """Where this database stands in an object that it follows; ``None`` when it does not."""
@@ -75,11 +103,12 @@ class SqliteSource:
             return None if row is None else Standing(**unpack(row[0]))
 
     def uninstall(self) -> None:
-        """`Source.uninstall`, with the lock files."""
+        """`Source.uninstall`, with the lock files and the side file."""
         with self._connections.transaction() as connection:
             installation.uninstall(connection)
         self._sound = None
         with translated(self._location):
+            self._side.remove()
             self._locks.remove()
 
     @contextmanager
@@ -100,40 +129,56 @@ class SqliteSource:
             return self._locks.lead()
 
     def recall(self) -> Memory:
-        """`Source.recall`."""
-        with self._connections.use() as connection:
-            return remembering.recall(connection) if _has(connection, MEMORY) else Memory()
+        """`Source.recall`: who it is, from the database; the rest, from the side file."""
+        identity = self._identity()
+        with translated(self._location):
+            return Memory() if identity is None else remembering.recall(identity, self._side)
 
     def remember(self, memory: Memory, *, durable: bool) -> None:
-        """`Source.remember`."""
-        sound = self._sound
-        with self._connections.writing(durable=durable) as connection:
-            remembering.remember(connection, memory)
-            if sound is not None and sound[1] != sound[0].schema_version:
-                installation.record_schema_version(connection, sound[1])
+        """`Source.remember`; the database is written to only when it becomes another one."""
+        before = self._identity() or Identity()
+        after = succeeded(before, memory)
+        if after != before:
+            with self._connections.transaction() as connection:
+                write_identity(connection, after)
+        if durable or after != before:
+            self._sync_commits()
+        with translated(self._location):
+            if after != before and not self._side.is_own():
+                self._side.own(memory.installation)
+            remembering.remember(memory, self._side, durable=durable or after != before)
+
+    def _sync_commits(self) -> None:
+        with self._connections.use() as connection:
+            sync_commits(self._location.path, wal=_is_wal(connection))
+
+    def descends(self, origin: str) -> bool | None:
+        """`Source.descends`."""
+        with self._connections.use() as connection:
+            if not (_has(connection, JOURNAL) and _has(connection, SETTINGS)):
+                return None
+            connection.execute("BEGIN")
+            known = read_identity(connection).installations
+            return ancestry.descends(origin, known, partial(journal.holds, connection))
 
     def note(self, name: str, text: str) -> None:
-        """`bequest.ports.Notes.note`."""
-        with self._connections.transaction() as connection:
-            connection.execute(
-                f"INSERT OR REPLACE INTO {SETTINGS} (name, value) VALUES (?, ?)", (name, text)
-            )
+        """`bequest.ports.Notes.note`: in the side file."""
+        identity = self._identity()
+        if identity is not None:
+            with translated(self._location):
+                self._side.append(identity.installation, {f"note {name}": text}, durable=False)
 
     def noted(self, name: str) -> str | None:
         """`bequest.ports.Notes.noted`."""
-        with self._connections.use() as connection:
-            if not _has(connection, SETTINGS):
-                return None
-            sql = f"SELECT value FROM {SETTINGS} WHERE name = ?"
-            row = connection.execute(sql, (name,)).fetchone()
-            return None if row is None else str(row[0])
+        identity = self._identity()
+        if identity is None:
+            return None
+        with translated(self._location):
+            found = self._side.read(identity.installation, f"note {name}")
+        return None if found is None else str(found)
 
     def trim(self, position: str) -> None:
-        """`Source.trim`."""
-        # A busy database is none of trim's business: the next one removes what this one left.
-        with suppress(Unreachable), self._connections.writing() as connection:
-            if _has(connection, JOURNAL):
-                journal.trim(connection, journal.parse(position))
+        """`Source.trim`: nothing. The journal's own trigger does it, in the controller's turn."""
 
     @contextmanager
     def cut(self, memory: Memory) -> Generator[SqliteCut]:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 from bequest.errors import UsageError
 
+from . import remembering
 from .connection import locate
+from .sidefile import SideFile
 from .target_checks import is_vacant, problems
+from .target_faults import said
 from .target_file import WorkFile, check_place, check_present, swap
 from .target_loading import SqliteLoading
 from .target_turn import turn
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from bequest.check import Check
-    from bequest.model import Catalog
+    from bequest.model import Catalog, Memory
     from bequest.ports import Target
 
 
@@ -74,7 +77,18 @@ class SqliteTarget:
                     yield loading
                     loading.commit()
             work.sync()
+            self._bequeath(loading.inherited)
             self.kept = loading.kept = swap(work.path, self._path, self.name, force=force)
+
+    def _bequeath(self, memory: Memory | None) -> None:
+        """Write the side file before the database bears its name, so it never looks like a copy."""
+        if memory is None:
+            return
+        side = SideFile(self._path)
+        with said(self.name, "writing down what it inherits"):
+            if not side.is_own():
+                side.own(memory.installation)
+            remembering.remember(memory, side, durable=True)
 
     def close(self) -> None:
         """Nothing is open between two calls."""

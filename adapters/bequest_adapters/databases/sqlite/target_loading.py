@@ -88,6 +88,8 @@ class SqliteLoading:
 
     def __init__(self, connection: sqlite3.Connection, name: str, path: str) -> None:
         self.kept: str | None = None
+        self.inherited: Memory | None = None
+        """What the database remembers from its first moment on, in its side file."""
         self._path = path
         self._connection = self._reader = connection
         self._name = name
@@ -442,9 +444,10 @@ class SqliteLoading:
         """`bequest.ports.Heir.inherit`, with capture, before the file has its name."""
         with said(self._name, "writing down what it inherits"):
             self._connection.execute("BEGIN")
-            installation.install(self._connection, None, None)
-            remembering.remember(self._connection, memory)
+            identity = remembering.succeeded(remembering.Identity(), memory)
+            installation.install(self._connection, None, None, identity)
         self._flush()
+        self.inherited = memory
 
     def commit(self) -> None:
         """Give the file, which is whole by now, the journal mode that it had."""

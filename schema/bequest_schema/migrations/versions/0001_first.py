@@ -21,6 +21,23 @@ def upgrade(op: Operations) -> None:
         _sqlite_journal(op)
     else:
         _postgresql_journal(op)
+        _memory(op)
+    op.create_table(
+        "bequest_capture",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "bequest_settings",
+        sa.Column("name", sa.String(64), primary_key=True),
+        sa.Column("value", sa.Text, nullable=False),
+    )
+    if op.get_context().dialect.name != "sqlite":
+        _kept_small(op)
+
+
+def _memory(op: Operations) -> None:
     op.create_table(
         "bequest_memory",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -42,20 +59,12 @@ def upgrade(op: Operations) -> None:
         sa.Column("last_success", sa.Float(53)),
         sa.Column("last_error", sa.Text, nullable=False),
         sa.Column("last_rewrite", sa.Float(53)),
+        sa.Column("key_id", sa.Text, nullable=False),
+        sa.Column("inherited", sa.Text, nullable=False),
+        sa.Column("installation", sa.Text, nullable=False),
+        sa.Column("earlier_installations", sa.Text, nullable=False),
+        sa.Column("place", sa.Text, nullable=False),
     )
-    op.create_table(
-        "bequest_capture",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("key", sa.Text, nullable=False),
-    )
-    op.create_table(
-        "bequest_settings",
-        sa.Column("name", sa.String(64), primary_key=True),
-        sa.Column("value", sa.Text, nullable=False),
-    )
-    if op.get_context().dialect.name != "sqlite":
-        _kept_small(op)
 
 
 def _sqlite_journal(op: Operations) -> None:
