@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy import URL
@@ -20,8 +22,18 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
 
+from . import quiet
+from .quiet import Moved, Quiet
+
+T = TypeVar("T")
+
 BUSY_SECONDS = 5.0
 """How long a statement waits for another connection's lock before it gives up."""
+
+QUIET_SECONDS = 1.0
+"""How long a read without a lock is tried again before one with a lock is taken."""
+PAUSE_SECONDS = 0.0005
+"""Between two tries: about as long as a small commit takes without a sync."""
 
 MINIMUM_VERSION = (3, 37, 0)
 """The first SQLite with ``PRAGMA table_list``, which tells shadow tables from ordinary ones."""
@@ -158,6 +170,7 @@ class Connections:
     def __init__(self, location: Location) -> None:
         self.location = location
         self._idle: list[sqlite3.Connection] = []
+        self._quiet: list[Quiet] = []
         self._lock = threading.Lock()
         self._closed = False
         self._file = identity(location.path)
@@ -169,9 +182,70 @@ class Connections:
             if file is None or file == self._file:
                 return
             self._file = file
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
+
+    def _forgotten(self) -> list[sqlite3.Connection | Quiet]:
+        idle: list[sqlite3.Connection | Quiet] = [*self._idle, *self._quiet]
+        self._idle, self._quiet = [], []
+        return idle
+
+    def read(
+        self, work: Callable[[sqlite3.Connection], T], patience_seconds: float = QUIET_SECONDS
+    ) -> T:
+        """What ``work`` returns for one committed state. It may be called several times.
+
+        A writer that has no busy timeout is not made to fail: in rollback-journal mode the read
+        takes no lock (`quiet`), unless the writers leave no gap for ``patience_seconds``.
+        """
+        until = time.monotonic() + patience_seconds
+        while self.is_quiet() and time.monotonic() < until:
+            try:
+                with self.looking() as connection:
+                    return work(connection)
+            except Moved:
+                time.sleep(PAUSE_SECONDS)
+        with self.use() as connection:
+            connection.execute("BEGIN")
+            return work(connection)
+
+    @contextmanager
+    def looked(self, until: float) -> Generator[sqlite3.Connection]:
+        """`looking`, begun when nobody writes. Raises `Moved`, also if that never comes."""
+        with ExitStack() as stack:
+            while True:
+                try:
+                    connection = stack.enter_context(self.looking())
+                    break
+                except Moved:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(PAUSE_SECONDS)
+            yield connection
+
+    def is_quiet(self) -> bool:
+        """Whether `looking` is the way to read: not in WAL mode, where no reader is in the way."""
+        return quiet.possible(self.location.path)
+
+    @contextmanager
+    def looking(self) -> Generator[sqlite3.Connection]:
+        """A read transaction without a lock. Raises `Moved` if what it read does not count."""
+        file = self._file
+        with translated(self.location):
+            with self._lock:
+                look = self._quiet.pop() if self._quiet else None
+            look = look or Quiet(self.location.path)
+            try:
+                with look.look() as connection:
+                    yield connection
+            finally:
+                with self._lock:
+                    keep = not self._closed and file == self._file
+                    if keep:
+                        self._quiet.append(look)
+                if not keep:
+                    look.close()
 
     @contextmanager
     def use(self) -> Generator[sqlite3.Connection]:
@@ -220,9 +294,9 @@ class Connections:
         """Close what is idle now, and the rest when it comes back."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:

@@ -15,6 +15,8 @@ import threading
 from contextlib import suppress
 from typing import Final
 
+_VERSIONS_AT: Final = 18
+_WAL_VERSIONS: Final = b"\x02\x02"
 _kept: Final[dict[tuple[int, int], int]] = {}
 _guard: Final = threading.Lock()
 
@@ -25,9 +27,14 @@ def sync_commits(path: str, *, wal: bool) -> None:
         with suppress(FileNotFoundError):  # the last one to close the database worked it in
             _sync_once(f"{path}-wal", os.O_RDWR)
         return
-    os.fsync(_descriptor(path))
+    os.fsync(descriptor(path))
     # A rollback journal whose deletion is lost would undo the commit after a power cut.
     _sync_once(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+
+
+def is_wal(path: str) -> bool:
+    """Whether the database is in WAL mode, by its header. Raises `OSError`."""
+    return os.pread(descriptor(path), 2, _VERSIONS_AT) == _WAL_VERSIONS
 
 
 def _sync_once(path: str, flags: int) -> None:
@@ -38,7 +45,8 @@ def _sync_once(path: str, flags: int) -> None:
         os.close(file)
 
 
-def _descriptor(path: str) -> int:
+def descriptor(path: str) -> int:
+    """One of the database file that is never closed, so that no lock is ever dropped by it."""
     with _guard:
         found = os.stat(path)
         key = found.st_dev, found.st_ino
