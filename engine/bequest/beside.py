@@ -89,10 +89,11 @@ class Beside:
         self._known = None
 
     @contextmanager
-    def cut(self, memory: Memory, stat: Stat | None) -> Generator[BothCut]:
+    def cut(self, memory: Memory, stat: Stat | None, *, again: bool = False) -> Generator[BothCut]:
         """A view of both sources, from what ``memory`` remembers; whole if that has no position.
 
-        ``stat`` is the object that is to be replaced or appended to. Raises as `Source.cut` and
+        ``stat`` is the object that is to be replaced or appended to; ``again`` is for the source.
+        Raises as `Source.cut` and
         `bequest.opening.opened`; inside it may raise `Restless`.
         """
         whole = not memory.position
@@ -105,7 +106,7 @@ class Beside:
             if files.needs_object or (self._restless and whole and known.facts):
                 files.object = self._object(stack, memory, stat)
             try:
-                yield BothCut(stack.enter_context(self._source.cut(memory)), files)
+                yield BothCut(stack.enter_context(self._source.cut(memory, again=again)), files)
             except Restless:
                 self._restless = True
                 raise

@@ -224,6 +224,14 @@ class Cut(Protocol):
         ...
 
 
+class Unsettled(Exception):
+    """What a cut read does not count: somebody wrote meanwhile, and no lock kept them from it.
+
+    Whatever else was raised inside that cut does not count either. A source that raises it often
+    takes a lock in the end.
+    """
+
+
 class Source(Protocol):
     """A controller's database with capture installed in it."""
 
@@ -297,8 +305,11 @@ class Source(Protocol):
         """
         ...
 
-    def cut(self, memory: Memory) -> AbstractContextManager[Cut]:
-        """Open a consistent view, seen from what ``memory`` remembers."""
+    def cut(self, memory: Memory, *, again: bool = False) -> AbstractContextManager[Cut]:
+        """Open a consistent view, seen from what ``memory`` remembers.
+
+        With ``again`` the caller takes another cut when leaving this one raises `Unsettled`.
+        """
         ...
 
     def pending(self, memory: Memory) -> Pending:

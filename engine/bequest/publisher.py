@@ -48,7 +48,7 @@ from .model import (
     Table,
     Value,
 )
-from .ports import Clock, Cut, Folders, Source, Store
+from .ports import Clock, Cut, Folders, Source, Store, Unsettled
 from .report import PublishReport
 from .snapshot.frame import FORMAT_VERSION
 from .snapshot.writer import TailTooLarge, write_base, write_tail
@@ -270,12 +270,14 @@ class Publisher:
             if self._apart is not None and self._large():
                 raise _Apart
             return self._rewrite(memory, stat)
-        return self._append(memory, stat, exact)
+        while True:
+            with suppress(Unsettled):
+                return self._append(memory, stat, exact)
 
     # -- append ---------------------------------------------------------------------------
 
     def _append(self, memory: Memory, stat: Stat, exact: bool) -> PublishReport:
-        with self._files.cut(memory, stat) as cut:
+        with self._files.cut(memory, stat, again=True) as cut:
             if cut.stale:
                 raise _Stale
             if cut.fault:

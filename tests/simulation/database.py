@@ -316,7 +316,7 @@ class SimulatedSource:
             database.changed()
 
     @contextmanager
-    def cut(self, memory: Memory) -> Iterator[SimulatedCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Iterator[SimulatedCut]:
         self._call("cut")
         thread = current()
         thread.cut_commit = self.database.commit

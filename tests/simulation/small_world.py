@@ -296,7 +296,7 @@ class SimulatedSource:
         self.database.limit(self.database.dropped + len(self.database.journal) - after + 1)
 
     @contextmanager
-    def cut(self, memory: Memory) -> Iterator[SimulatedCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Iterator[SimulatedCut]:
         self._in_cut = True
         try:
             yield SimulatedCut(self.database, memory)

@@ -142,7 +142,7 @@ class PostgresSource:
                 journal.trim(connection, journal.parse(position))
 
     @contextmanager
-    def cut(self, memory: Memory) -> Generator[PostgresCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Generator[PostgresCut]:
         """`Source.cut`: a transaction of its own, ended with the context."""
         with self._connections.use() as connection, ExitStack() as others:
 

@@ -11,9 +11,11 @@ import ctypes
 import os
 import sqlite3
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy import URL
@@ -22,8 +24,18 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from bequest import forking
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
 
+from . import quiet
+from .quiet import Moved, Quiet
+
+T = TypeVar("T")
+
 BUSY_SECONDS = 5.0
 """How long a statement waits for another connection's lock before it gives up."""
+
+QUIET_SECONDS = 1.0
+"""How long a read without a lock is tried again before one with a lock is taken."""
+PAUSE_SECONDS = 0.0005
+"""Between two tries: about as long as a small commit takes without a sync."""
 
 MINIMUM_VERSION = (3, 37, 0)
 """The first SQLite with ``PRAGMA table_list``, which tells shadow tables from ordinary ones."""
@@ -173,6 +185,7 @@ class Connections:
         self.location = location
         self._idle: list[sqlite3.Connection] = []
         self._used: set[sqlite3.Connection] = set()
+        self._quiet: list[Quiet] = []
         self._lock = threading.Lock()
         self._closed = False
         self._file = identity(location.path)
@@ -193,9 +206,70 @@ class Connections:
             if file is None or file == self._file:
                 return
             self._file = file
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
+
+    def _forgotten(self) -> list[sqlite3.Connection | Quiet]:
+        idle: list[sqlite3.Connection | Quiet] = [*self._idle, *self._quiet]
+        self._idle, self._quiet = [], []
+        return idle
+
+    def read(
+        self, work: Callable[[sqlite3.Connection], T], patience_seconds: float = QUIET_SECONDS
+    ) -> T:
+        """What ``work`` returns for one committed state. It may be called several times.
+
+        A writer that has no busy timeout is not made to fail: in rollback-journal mode the read
+        takes no lock (`quiet`), unless the writers leave no gap for ``patience_seconds``.
+        """
+        until = time.monotonic() + patience_seconds
+        while self.is_quiet() and time.monotonic() < until:
+            try:
+                with self.looking() as connection:
+                    return work(connection)
+            except Moved:
+                time.sleep(PAUSE_SECONDS)
+        with self.use() as connection:
+            connection.execute("BEGIN")
+            return work(connection)
+
+    @contextmanager
+    def looked(self, until: float) -> Generator[sqlite3.Connection]:
+        """`looking`, begun when nobody writes. Raises `Moved`, also if that never comes."""
+        with ExitStack() as stack:
+            while True:
+                try:
+                    connection = stack.enter_context(self.looking())
+                    break
+                except Moved:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(PAUSE_SECONDS)
+            yield connection
+
+    def is_quiet(self) -> bool:
+        """Whether `looking` is the way to read: not in WAL mode, where no reader is in the way."""
+        return quiet.possible(self.location.path)
+
+    @contextmanager
+    def looking(self) -> Generator[sqlite3.Connection]:
+        """A read transaction without a lock. Raises `Moved` if what it read does not count."""
+        file = self._file
+        with forking.guard(), translated(self.location):
+            with self._lock:
+                look = self._quiet.pop() if self._quiet else None
+            look = look or Quiet(self.location.path)
+            try:
+                with look.look() as connection:
+                    yield connection
+            finally:
+                with self._lock:
+                    keep = not self._closed and file == self._file
+                    if keep:
+                        self._quiet.append(look)
+                if not keep:
+                    look.close()
 
     @contextmanager
     def use(self) -> Generator[sqlite3.Connection]:
@@ -211,24 +285,11 @@ class Connections:
                 self._give_back(connection, file)
 
     @contextmanager
-    def writing(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
-        """A connection in autocommit mode. ``durable``: what it wrote is on disk at the end.
-
-        One statement is then a whole transaction inside SQLite. Python may let another thread go
-        first between two statements, and for 5 ms at a time the write lock would be held for
-        nothing.
-
-        In WAL mode the log is synced after the commit, when other writers go on already: SQLite's
-        own FULL would hold its lock all the while. Either makes every earlier commit durable, too,
-        whoever made it and however relaxed that writer is.
-        """
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """A connection in autocommit mode, relaxed: see `durability` for what must be on disk."""
         with self.use() as connection:
-            log = self._log(connection) if durable else None
-            full = durable and log is None
-            connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+            connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
-            if log is not None:
-                _sync(log)
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
@@ -238,17 +299,13 @@ class Connections:
             yield connection
             connection.execute("COMMIT")
 
-    def _log(self, connection: sqlite3.Connection) -> str | None:
-        (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
-        return f"{self.location.path}-wal" if mode == "wal" else None
-
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
 
     def interrupt(self) -> None:
         """End what is being read or written now: it raises `Unreachable`, and can be tried again.
@@ -262,15 +319,15 @@ class Connections:
     def before_fork(self) -> None:
         """`bequest.forking.Forkable.before_fork`."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
 
     def forget(self) -> None:
         """`bequest.forking.Forkable.forget`."""
-        for connection in (*self._idle, *self._used):
-            abandon(connection)
-        self._idle, self._used = [], set()
+        for each in (*self._idle, *self._used, *self._quiet):
+            abandon(each)
+        self._idle, self._used, self._quiet = [], set(), []
         self._lock = threading.Lock()
 
     def _take(self) -> sqlite3.Connection:
@@ -295,7 +352,7 @@ class Connections:
         connection.close()
 
 
-def abandon(connection: sqlite3.Connection) -> None:
+def abandon(connection: object) -> None:
     """Never close what a forked process inherited open, not even at its end.
 
     The library would give up locks which it believes this process to hold, and which are gone.
@@ -310,12 +367,3 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _sync(log: str) -> None:
-    # Safe beside SQLite's own descriptors: its locks are on the database and its index, not here.
-    handle = os.open(log, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

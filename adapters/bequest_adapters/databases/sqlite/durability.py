@@ -49,6 +49,8 @@ class _Kept:
 
 
 _kept: Final = _Kept()
+_VERSIONS_AT: Final = 18
+_WAL_VERSIONS: Final = b"\x02\x02"
 
 
 def sync_commits(path: str, *, wal: bool) -> None:
@@ -57,7 +59,7 @@ def sync_commits(path: str, *, wal: bool) -> None:
         with suppress(FileNotFoundError):  # the last one to close the database worked it in
             _sync_once(f"{path}-wal", os.O_RDWR)
         return
-    os.fsync(_kept.of(path))
+    os.fsync(descriptor(path))
     # A rollback journal whose deletion is lost would undo the commit after a power cut.
     _sync_once(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
 
@@ -67,9 +69,19 @@ def kept() -> frozenset[int]:
     return _kept.numbers()
 
 
+def is_wal(path: str) -> bool:
+    """Whether the database is in WAL mode, by its header. Raises `OSError`."""
+    return os.pread(descriptor(path), 2, _VERSIONS_AT) == _WAL_VERSIONS
+
+
 def _sync_once(path: str, flags: int) -> None:
     file = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def descriptor(path: str) -> int:
+    """One of the database file that is never closed, so that no lock is ever dropped by it."""
+    return _kept.of(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -12,17 +13,19 @@ from functools import partial
 
 from bequest import ancestry
 from bequest.model import Memory, Pending, Selection, Standing
+from bequest.ports import Unsettled
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, SETTINGS
 
 from . import healing, installation, installing, journal, lifting, record, remembering
 from .catalog import exists
-from .connection import Connections, Location, translated
+from .connection import QUIET_SECONDS, Connections, Location, translated
 from .copy import copied
 from .cut import Sound, SqliteCut
-from .durability import sync_commits
+from .durability import is_wal, sync_commits
 from .identity import Identity, Known, installation_in_triggers, read_identity, write_identity
 from .locks import Locks
+from .quiet import Moved
 from .sidefile import SideFile
 from .target_following import standing_row
 
@@ -42,6 +45,8 @@ class SqliteSource:
         self._side = SideFile(location.path)
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
         self._sound: Sound | None = None
+        # Since when no cut without a lock has counted; 0 when the last one did.
+        self._unsettled = 0.0
 
     @property
     def name(self) -> str:
@@ -66,8 +71,7 @@ class SqliteSource:
 
     def installed(self) -> bool:
         """`Source.installed`."""
-        with self._connections.use() as connection:
-            return installation.installed(connection)
+        return self._connections.read(installation.installed)
 
     def install(self, selection: Selection | None = None) -> bool:
         """`Source.install`, in short transactions; see `installing`.
@@ -93,20 +97,17 @@ class SqliteSource:
 
     def heal(self) -> None:
         """`bequest.ports.Healing.heal`."""
-        with self._connections.use() as connection:
-            if healing.is_needed(connection):
+        if self._connections.read(healing.is_needed):
+            with self._connections.use() as connection:
                 healing.heal(connection, self._known(connection).seq)
 
     def _identity(self) -> Identity | None:
-        with self._connections.use() as connection:
-            found = read_identity(connection)
-            return found if found.installation else None
+        return self._connections.read(_identity)
 
     def followed(self) -> Standing | None:
         """Where this database stands in an object that it follows; ``None`` when it does not."""
-        with self._connections.use() as connection:
-            row = standing_row(connection, "standing")
-            return None if row is None else Standing(**unpack(row[0]))
+        row = self._connections.read(partial(standing_row, columns="standing"))
+        return None if row is None else Standing(**unpack(row[0]))
 
     def uninstall(self) -> None:
         """`Source.uninstall`, with the lock files and the side file."""
@@ -157,17 +158,12 @@ class SqliteSource:
             remembering.remember(memory, self._side, durable=durable or after != before)
 
     def _sync_commits(self) -> None:
-        with self._connections.use() as connection:
-            sync_commits(self._location.path, wal=_is_wal(connection))
+        with translated(self._location):
+            sync_commits(self._location.path, wal=is_wal(self._location.path))
 
     def descends(self, origin: str) -> bool | None:
         """`Source.descends`."""
-        with self._connections.use() as connection:
-            if not (exists(connection, JOURNAL) and exists(connection, SETTINGS)):
-                return None
-            connection.execute("BEGIN")
-            known = read_identity(connection).installations
-            return ancestry.descends(origin, known, partial(journal.holds, connection))
+        return self._connections.read(partial(_descends, origin))
 
     def note(self, name: str, text: str) -> None:
         """`bequest.ports.Notes.note`: in the side file."""
@@ -189,19 +185,35 @@ class SqliteSource:
         """`Source.trim`: nothing. The journal's own trigger does it, in the controller's turn."""
 
     @contextmanager
-    def cut(self, memory: Memory) -> Generator[SqliteCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Generator[SqliteCut]:
         """`Source.cut`: a deferred read transaction. In WAL mode it never disturbs a writer.
 
-        In rollback-journal mode it does, so where all rows are to be read (``memory`` has no
-        position) the cut is taken on a copy; the writers wait while the pages are copied.
+        In rollback-journal mode it does. Where all rows are to be read (``memory`` has no position)
+        the cut is therefore taken on a copy, and where the caller can take another one, without a
+        lock (`quiet`): for `QUIET_SECONDS` at most, then the lock is taken after all.
         """
-        with self._connections.use() as connection:
-            connection.execute("BEGIN")
-            if memory.position or _is_wal(connection):
+        with translated(self._location):
+            wal = is_wal(self._location.path)
+        if not wal and not memory.position:
+            with copied(self._connections, self._location) as copy:
+                yield self._cut_on(copy, memory)
+        elif not wal and again and self._connections.is_quiet() and self._may_look():
+            try:
+                with self._connections.looked(self._unsettled + QUIET_SECONDS) as connection:
+                    yield self._cut_on(connection, memory)
+            except Moved as error:
+                self._sound = None  # it may have been seen in a state that never was
+                raise Unsettled(str(error)) from error
+            self._unsettled = 0.0
+        else:
+            with self._connections.use() as connection:
+                connection.execute("BEGIN")
                 yield self._cut_on(connection, memory)
-            else:
-                with copied(connection, self._location) as copy:
-                    yield self._cut_on(copy, memory)
+            self._unsettled = 0.0
+
+    def _may_look(self) -> bool:
+        self._unsettled = self._unsettled or time.monotonic()
+        return time.monotonic() < self._unsettled + QUIET_SECONDS
 
     def _cut_on(self, connection: sqlite3.Connection, memory: Memory) -> SqliteCut:
         found = SqliteCut(connection, self._location, memory, self._sound)
@@ -210,21 +222,15 @@ class SqliteSource:
 
     def pending(self, memory: Memory) -> Pending:
         """`Source.pending`; see `journal.pending` for what counts as a transaction."""
-        with self._connections.use() as connection:
-            if not exists(connection, JOURNAL):
-                return Pending(0, 0, None)
-            found = journal.pending(connection, journal.parse(memory.position))
-            if memory.serial or memory.position:
-                return found
-            # Never published: all that was there before the journal is waiting as well.
-            since = record.installed_at(connection)
-            return replace(found, transactions=max(1, found.transactions), since=since)
+        return self._connections.read(partial(_pending, memory))
 
     def moved(self, memory: Memory) -> bool:
         """`bequest.ports.Watchful.moved`."""
-        with self._connections.use() as connection:
-            connection.execute("BEGIN")
-            return bool(SqliteCut(connection, self._location, memory, self._sound).fault)
+        return self._connections.read(
+            lambda connection: bool(
+                SqliteCut(connection, self._location, memory, self._sound).fault
+            )
+        )
 
     def close(self) -> None:
         """`Source.close`."""
@@ -232,6 +238,24 @@ class SqliteSource:
         self._connections.close()
 
 
-def _is_wal(connection: sqlite3.Connection) -> bool:
-    (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
-    return bool(mode == "wal")
+def _identity(connection: sqlite3.Connection) -> Identity | None:
+    found = read_identity(connection)
+    return found if found.installation else None
+
+
+def _descends(origin: str, connection: sqlite3.Connection) -> bool | None:
+    if not (exists(connection, JOURNAL) and exists(connection, SETTINGS)):
+        return None
+    known = read_identity(connection).installations
+    return ancestry.descends(origin, known, partial(journal.holds, connection))
+
+
+def _pending(memory: Memory, connection: sqlite3.Connection) -> Pending:
+    if not exists(connection, JOURNAL):
+        return Pending(0, 0, None)
+    found = journal.pending(connection, journal.parse(memory.position))
+    if memory.serial or memory.position:
+        return found
+    # Never published: all that was there before the journal is waiting as well.
+    since = record.installed_at(connection)
+    return replace(found, transactions=max(1, found.transactions), since=since)
