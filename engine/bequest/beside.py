@@ -103,8 +103,10 @@ class Beside:
             if self._folders is not None and (whole or self._folders.due):
                 look = stack.enter_context(self._folders.look(known.facts, known.here))
             files = _Whole(known, look) if whole else _Changes(known, look)
-            if files.needs_object or (self._restless and whole and known.facts):
-                files.object = self._object(stack, memory, stat)
+            if isinstance(files, _Whole):
+                files.needs_object |= self._restless and bool(known.facts)
+                if files.needs_object:
+                    files.object = self._object(stack, memory, stat)
             try:
                 yield BothCut(stack.enter_context(self._source.cut(memory, again=again)), files)
             except Restless:
@@ -153,9 +155,7 @@ class Beside:
 
 
 class _Files:
-    """The files in one cut. ``object`` is where recorded content is carried over from."""
-
-    object: Snapshot | None = None
+    """The files in one cut."""
 
     def __init__(self, known: Known, look: Look | None) -> None:
         self.look = look
@@ -177,7 +177,6 @@ class _Files:
 class _Changes(_Files):
     """What an append records."""
 
-    needs_object = False
     lost: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, known: Known, look: Look | None) -> None:
@@ -238,9 +237,13 @@ class _Changes(_Files):
 
 
 class _Whole(_Files):
-    """What a rewrite records: everything, read again from the disk as far as that may be."""
+    """What a rewrite records: everything, read again from the disk as far as that may be.
+
+    ``object`` is where recorded content is carried over from, if any has to be.
+    """
 
     changed = False
+    object: Snapshot | None = None
 
     def __init__(self, known: Known, look: Look | None) -> None:
         super().__init__(known, look)
@@ -294,7 +297,7 @@ class _Whole(_Files):
             if facts is None:
                 continue
             if found.content is None and pieces_of(facts):
-                if self.object is None and not self.needs_object:
+                if not self.needs_object:
                     raise Restless
                 carried[found.path] = facts
                 continue

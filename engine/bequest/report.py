@@ -77,7 +77,7 @@ class RestoreReport(Report):
     ``at`` is the time of the restored state, ISO 8601 in UTC. Pairs are name and reason: ``added``
     tables that a chosen one needs, ``left_out`` objects that need a table which is not there,
     ``converted`` what another dialect changed. ``skipped`` says why nothing was done; all the rest
-    is then empty. ``files`` counts the configuration files that are recorded in the database,
+    is then empty. ``files`` counts the configuration files that the object holds at that state,
     ``files_in`` names the folders into which they were written.
     """
 

@@ -17,6 +17,7 @@ import pytest
 import bequest
 from bequest_adapters.files import child, scanning
 from bequest_adapters.files.entries import Bounds, Root, roots_of, to_path, to_text
+from bequest_adapters.files.own import Own
 from bequest_adapters.files.reading import Content, Facts, Reader, Unsettled
 
 WAIT_SECONDS = 30.0
@@ -209,7 +210,7 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_look(
                 more.write("half")
         return data
 
-    scanner = scanning.Scanner(Bounds(), lambda path: False, lambda: 0)
+    scanner = scanning.Scanner(Bounds(), Own(), lambda: 0)
     monkeypatch.setattr(os, "read", read)
     first = scanner.scan(Root("etc", str(folder)), InThisProcess())
     assert first.unsettled
@@ -223,7 +224,7 @@ def test_an_equal_time_stamp_is_believed_only_when_it_is_old_enough(folder: Path
     file = folder / "ctl.yaml"
     changed = file.stat().st_ctime_ns
     for age, reads_again in ((0, True), (scanning.RACY_NS + 1, False)):
-        scanner = scanning.Scanner(Bounds(), lambda path: False, lambda age=age: changed + age)
+        scanner = scanning.Scanner(Bounds(), Own(), lambda age=age: changed + age)
         with Reader() as reader:
             scan = scanner.scan(Root("etc", str(folder)), reader)
         assert scan.unsettled is reads_again
@@ -245,7 +246,7 @@ def test_a_folder_replaced_by_a_link_while_it_is_walked_leads_nowhere(
         return real(path, flags, *more, **named)
 
     monkeypatch.setattr(os, "open", race)
-    scanner = scanning.Scanner(Bounds(), lambda path: False, lambda: 0)
+    scanner = scanning.Scanner(Bounds(), Own(), lambda: 0)
     scan = scanner.scan(Root("etc", str(folder)), InThisProcess())
     assert scan.unsettled
     assert not [path for path in scan.entries if "shadow" in path]

@@ -11,6 +11,7 @@ Requests and answers are lines of JSON; paths travel byte by byte, as Latin-1. T
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import select
@@ -18,12 +19,11 @@ import stat
 import sys
 from collections.abc import Callable
 from hashlib import blake2b
-from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final
 
 READ_BYTES: Final = 1 << 20
 MEMORY_BYTES: Final = 8 * 1024 * 1024
-"""Content of one file that is held in memory; more goes to a temporary file without a name."""
+"""Content of one file that is held in memory."""
 LOOK_SECONDS: Final = 5.0
 """How often to see whether the parent is still there: a fork of it may hold our input open."""
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,24 +47,43 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any], sink: IO[bytes]) -> None:
-    with SpooledTemporaryFile(MEMORY_BYTES) as spool:
-        take = spool.write if request["copy"] else _ignored
-        answer = read(
-            request["folder"].encode("latin-1"),
-            [name.encode("latin-1") for name in request["names"]],
-            request["limit"],
-            take,
-        )
-        sink.write(json.dumps(answer).encode() + b"\n")
-        if "digest" in answer:
-            spool.seek(0)
-            while data := spool.read(READ_BYTES):
-                sink.write(data)
-        sink.flush()
+    held = _Held()
+    answer = read(
+        request["folder"].encode("latin-1"),
+        [name.encode("latin-1") for name in request["names"]],
+        request["limit"],
+        held.take if request["copy"] else _ignored,
+    )
+    sink.write(json.dumps(answer).encode() + b"\n")
+    if "digest" in answer:
+        held.give(sink)
+    sink.flush()
 
 
 def _ignored(_: bytes) -> object:
     return None
+
+
+class _Held:
+    """The content of one file: in memory while small, then in a temporary file without a name."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = io.BytesIO()
+
+    def take(self, data: bytes) -> None:
+        if isinstance(self._file, io.BytesIO) and self._file.tell() + len(data) > MEMORY_BYTES:
+            # Half of what this process takes to start, and seldom wanted.
+            from tempfile import TemporaryFile
+
+            larger = TemporaryFile()  # noqa: SIM115  # gone with this process at the latest
+            larger.write(self._file.getbuffer())
+            self._file = larger
+        self._file.write(data)
+
+    def give(self, sink: IO[bytes]) -> None:
+        self._file.seek(0)
+        while data := self._file.read(READ_BYTES):
+            sink.write(data)
 
 
 def read(

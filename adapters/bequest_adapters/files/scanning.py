@@ -12,16 +12,18 @@ import errno
 import grp
 import os
 import pwd
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
 from .child import FOLDER_FLAGS
 from .entries import FILE, FOLDER, LINK, ROOT, SKIPPED, Bounds, Entry, Root, to_path, to_text
+from .own import Own
 from .reading import Content, Facts, Reader, Unsettled
 
 _SPECIAL: Final = {
@@ -65,11 +67,10 @@ class Scan:
 class Scanner:
     """Scans roots again and again, and reads only files that may have changed."""
 
-    def __init__(
-        self, bounds: Bounds, own: Callable[[str], bool], now_ns: Callable[[], int]
-    ) -> None:
-        """``own`` tells whether an absolute path is a file of Bequest's or the database's."""
+    def __init__(self, bounds: Bounds, own: Own, now_ns: Callable[[], int]) -> None:
+        """``own`` are files of Bequest's or the database's, which are left out."""
         self._bounds = bounds
+        self._ignored = re.compile("|".join(map(translate, bounds.ignore)) or "(?!)").match
         self._own = own
         self._now_ns = now_ns
         self._seen: dict[tuple[str, str], Seen] = {}
@@ -99,17 +100,15 @@ class Scanner:
         return scan
 
     def _folder(self, scan: Scan, handle: int, prefix: bytes, depth: int) -> None:
+        place = os.path.join(scan.root.place, os.fsdecode(prefix))
+        has_own = self._own.is_folder(place)
         for name in sorted(map(os.fsencode, os.listdir(handle))):
             if scan.full:
                 return
-            if not self._ignored(scan.root, prefix, name):
-                self._one(scan, handle, prefix, name, depth)
-
-    def _ignored(self, root: Root, prefix: bytes, name: bytes) -> bool:
-        shown = os.fsdecode(name)
-        if any(fnmatchcase(shown, glob) for glob in self._bounds.ignore):
-            return True
-        return self._own(os.path.join(root.place, os.fsdecode(prefix), shown))
+            shown = os.fsdecode(name)
+            if self._ignored(shown) or (has_own and self._own(os.path.join(place, shown))):
+                continue
+            self._one(scan, handle, prefix, name, depth)
 
     def _one(self, scan: Scan, handle: int, prefix: bytes, name: bytes, depth: int) -> None:
         path = prefix + name
