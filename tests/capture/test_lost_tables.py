@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import chain, combinations
 from pathlib import Path
@@ -190,11 +189,11 @@ def test_what_is_known_of_another_installation_does_not_count(controller: Make) 
 
 
 @pytest.fixture
-def engine_url(tmp_path: Path) -> Iterator[str]:
+def engine_url(tmp_path: Path) -> str:
     path = tmp_path / "app.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(SCRIPT)
-    yield f"sqlite:///{path}"
+    return f"sqlite:///{path}"
 
 
 def test_drop_all_of_what_was_reflected_through_the_embedded_engine(
