@@ -41,7 +41,7 @@ def exists(connection: sqlite3.Connection, table: str) -> bool:
     # The pragma alone goes by what this connection last saw; reading the schema makes it look.
     found = "SELECT 1 FROM pragma_table_info(?, 'main')"
     sql = f"SELECT EXISTS ({found}) FROM main.sqlite_schema LIMIT 1"
-    return connection.execute(sql, (table,)).fetchone() == (1,)
+    return bool(connection.execute(sql, (table,)).fetchone() == (1,))
 
 
 @dataclass(frozen=True, slots=True)
