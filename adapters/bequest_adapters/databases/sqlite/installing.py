@@ -3,8 +3,8 @@
 SQLite lets one connection write at a time, and every CREATE TRIGGER makes it read all of
 ``sqlite_schema`` once more, so triggers for thousands of tables take seconds. They are made in
 batches, each a transaction that ends after `BATCH_SECONDS` or `BATCH_STATEMENTS`. Between two
-batches others get as long a turn as the batch took; longer when somebody writes, for a change of
-the schema makes every other connection read it all again.
+batches others get as long a turn as the batch took; much longer when somebody writes, for a change
+of the schema makes every other connection read it all again.
 
 Invariants:
 * Nobody is competed with: a batch waits for the lock in small steps and lets go of it at once where
@@ -33,6 +33,9 @@ from .record import schema_version
 
 BATCH_SECONDS = 0.04
 BATCH_STATEMENTS = 250
+REST = 10
+"""Where others write, they get so many times as long as the batch took: a transaction that reads
+first and writes then fails if a batch is committed in between."""
 BUSY_MS = 20
 """How long a batch asks for a lock: in a rollback journal, asking keeps new readers out."""
 RETRY_SECONDS = 0.02
@@ -217,7 +220,7 @@ class _Batches:
         found = self._pragma("data_version")
         if self._met_others or found != self._data_version:
             (objects,) = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            seconds = max(seconds, 2 * PARSE_SECONDS * objects)
+            seconds = max(REST * seconds, 2 * PARSE_SECONDS * objects)
         self._met_others, self._data_version = False, found
         self._pace.sleep(seconds)
 

@@ -26,7 +26,7 @@ from .identity import Identity, parse, settings_of
 
 JOURNAL_LIMIT = 100_000
 """Rows that the journal keeps. Between two publishes hardly ever are more; if so, the next one is a
-rewrite, which a tail of that length is close to anyway. They take about 4 MB."""
+rewrite, which a tail of that length is close to anyway. They take about 3 MB."""
 
 
 @dataclass(frozen=True, slots=True)
