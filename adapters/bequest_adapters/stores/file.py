@@ -34,7 +34,7 @@ from bequest.errors import (
     Unreachable,
     UsageError,
 )
-from bequest.model import Mark, Stat, Version
+from bequest.model import Mark, Place, Stat, Version
 from bequest.ports import Store
 from bequest.snapshot.extent import extent
 from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
@@ -54,6 +54,8 @@ LOCK_MODE: Final = 0o644
 COPY_BYTES: Final = 1 << 20
 ENDS_BYTES: Final = 4096
 PRESENT: Final = "present"
+DATABASE: Final = b"SQLite format 3\0"
+"""How the file of a database begins."""
 
 
 def open_store(url: str) -> FileStore:
@@ -109,6 +111,10 @@ class FileStore:
     @property
     def name(self) -> str:
         return Path(self._path).as_uri()
+
+    def places(self) -> Sequence[Place]:
+        target = os.path.realpath(self._path)
+        return [Place(target, "the backup"), Place(f"{target}.lock", "the backup's lock")]
 
     def head(self) -> Stat | None:
         with self._told("looked at"):
@@ -251,7 +257,17 @@ class FileStore:
             os.close(file)
             raise IsADirectoryError(errno.EISDIR, "not a regular file", self._path)
         os.set_blocking(file, True)
+        self._refuse_database(file)
         return file
+
+    def _refuse_database(self, file: int) -> None:
+        """Never replace a database, whatever a caller confirms. Closes the file then."""
+        if os.pread(file, len(DATABASE), 0) == DATABASE:
+            os.close(file)
+            raise UsageError(
+                f"{self._path} is an SQLite database, and no backup. Nothing was done: publishing "
+                "there would destroy it. Give the backup an address of its own."
+            )
 
     def _stat(self, file: int) -> Stat:
         """What an open file is; closes it. Reads it through once per version."""
@@ -297,6 +313,7 @@ class FileStore:
             if onto is None:
                 return
             raise conflict(self._path) from None
+        self._refuse_database(file)
         try:
             if onto is None:
                 raise conflict(self._path)
@@ -404,8 +421,8 @@ class FileStore:
                 )
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 return Denied(
-                    f"{could_not}. The object is as it was. Let this user use the folder {folder} "
-                    "and what is in it."
+                    f"{could_not}. The object is as it was. Run Bequest as the user of the "
+                    f"controller, and let that user use the folder {folder} and what is in it."
                 )
             case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
                 return Unreachable(

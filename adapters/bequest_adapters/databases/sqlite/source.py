@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from bequest.errors import Unreachable
-from bequest.model import Memory, Pending, Selection, Standing
+from bequest.model import Memory, Pending, Place, Selection, Standing
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, MEMORY, SETTINGS
 
 from . import installation, journal, lifting, remembering
-from .connection import Connections, Location, translated
+from .connection import Connections, Location, places, translated
 from .copy import copied
 from .cut import SqliteCut
 from .installation import Plan, Record
@@ -49,6 +49,10 @@ class SqliteSource:
             return os.path.getsize(self._location.path)
         except OSError:
             return None
+
+    def places(self) -> Sequence[Place]:
+        """`bequest.ports.Occupying.places`."""
+        return places(self._location)
 
     def wake_paths(self) -> tuple[str, ...]:
         """The file whose changes, and whose log's, are worth a look."""
