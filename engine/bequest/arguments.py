@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from . import separate
 from .compactor import Limits
 from .errors import UsageError
 
@@ -101,13 +102,18 @@ _RULES: Final[dict[str, Rule]] = {
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """``function``, which raises `UsageError` for an argument of a kind that it cannot take."""
+    """``function``, which raises `UsageError` for an argument of a kind that it cannot take.
+
+    Also for two that lead to one file.
+    """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*positional: P.args, **named: P.kwargs) -> R:
-        for name, value in signature.bind(*positional, **named).arguments.items():
+        arguments = signature.bind(*positional, **named).arguments
+        for name, value in arguments.items():
             check(name, value)
+        separate.check(arguments)
         return function(*positional, **named)
 
     return call

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import registry, versions
+from . import registry, separate, versions
 from .arguments import checked
 from .backup import selection_of
 from .difference import DatabaseSide, ObjectSide, compare
@@ -286,6 +286,8 @@ def promote(
     """
     with closing(registry.open_following(database)) as following:
         address = store or _followed_address(following)
+        if store is None:
+            separate.check({"database": database, "store": address, "key_file": key_file})
         if isinstance(address, str) and key_file is not None:
             address = keyed(address, key_file=key_file)
         with closing(registry.open_store(address)) as opened:

@@ -23,6 +23,14 @@ PART_OF_VIRTUAL: Final = "a part of a virtual table"
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A file of this machine: its path, and ``what`` it is, such as ``"the database"``."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One stored column. Generated columns are not stored and do not appear.
 

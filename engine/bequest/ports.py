@@ -19,6 +19,7 @@ from .model import (
     Memory,
     Mutation,
     Pending,
+    Place,
     Recording,
     Row,
     Selection,
@@ -73,6 +74,15 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back connections. The store may not be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Occupying(Protocol):
+    """What a source or a store adds that lies in files of this machine. Optional."""
+
+    def places(self) -> Sequence[Place]:
+        """Every file that belongs to it, there or not; see `bequest.separate`. Touches nothing."""
         ...
 
 

@@ -73,6 +73,16 @@ def _open_store(store: str | Store) -> Store:
     return cast(Store, wrap(opened))
 
 
+def local_store(store: Any) -> Store | None:
+    """The store at an address if it is of this machine, or one that is open, without any key.
+
+    ``None`` for an address elsewhere, whose client may be slow to make. Raises `UsageError`.
+    """
+    if isinstance(store, str) and "://" in store and store.split("://", 1)[0].lower() != "file":
+        return None
+    return _open_store(store)
+
+
 def _port(store: Any) -> Store:
     if all(callable(getattr(store, name, None)) for name in ("head", "read", "close")):
         return cast(Store, store)

@@ -183,6 +183,7 @@ def log(store: str | Store | None = None, *, database: Any = None) -> Iterator[L
         yield from _log(opened)
 
 
+@checked
 def status(database: Any, store: str | Store | None = None) -> Status:
     """How a controller's backup stands, from its database alone; nothing is written.
 

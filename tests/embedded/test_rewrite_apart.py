@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,3 +145,17 @@ def test_where_no_process_can_be_started_it_is_done_here(
     monkeypatch.setattr(process_apart.sys, "executable", "/bin/false")
     with bequest.Backup(engine, store, limits=APART) as backup:
         assert backup.backup_now(rewrite=True).action == "rewrite"
+
+
+def test_it_imports_nothing_that_lies_in_the_working_folder(
+    engine: Engine, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in ("json", "bequest_adapters", "sqlalchemy", "sitecustomize"):
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'was-run')!r}, 'w').close()")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    with bequest.Backup(engine, store, limits=APART) as backup:
+        assert backup.backup_now(rewrite=True).rows == 2
+    assert not (folder / "was-run").exists()

@@ -34,7 +34,7 @@ from bequest.errors import (
     Unreachable,
     UsageError,
 )
-from bequest.model import Mark, Stat, Version
+from bequest.model import Mark, Place, Stat, Version
 from bequest.ports import Store
 from bequest.snapshot.extent import extent
 from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
@@ -57,6 +57,8 @@ ENDS_BYTES: Final = 4096
 PRESENT: Final = "present"
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _RIGHTS: Final = "Let this user make files in the folder {}."
+DATABASE: Final = b"SQLite format 3\0"
+"""How the file of a database begins."""
 
 
 def open_store(url: str) -> FileStore:
@@ -112,6 +114,10 @@ class FileStore:
     @property
     def name(self) -> str:
         return Path(self._path).as_uri()
+
+    def places(self) -> Sequence[Place]:
+        target = os.path.realpath(self._path)
+        return [Place(target, "the backup"), Place(f"{target}.lock", "the backup's lock")]
 
     def head(self) -> Stat | None:
         with self._told("looked at"):
@@ -290,7 +296,17 @@ class FileStore:
             os.close(file)
             raise IsADirectoryError(errno.EISDIR, "not a regular file", self._path)
         os.set_blocking(file, True)
+        self._refuse_database(file)
         return file
+
+    def _refuse_database(self, file: int) -> None:
+        """Never replace a database, whatever a caller confirms. Closes the file then."""
+        if os.pread(file, len(DATABASE), 0) == DATABASE:
+            os.close(file)
+            raise UsageError(
+                f"{self._path} is an SQLite database, and no backup. Nothing was done: publishing "
+                "there would destroy it. Give the backup an address of its own."
+            )
 
     def _stat(self, file: int) -> Stat:
         """What an open file is; closes it. Reads it through once per version."""
@@ -336,6 +352,7 @@ class FileStore:
             if onto is None:
                 return
             raise conflict(self._path) from None
+        self._refuse_database(file)
         try:
             if onto is None:
                 raise conflict(self._path)
@@ -443,8 +460,8 @@ class FileStore:
                 )
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 return Denied(
-                    f"{could_not}. The object is as it was. Let this user use the folder {folder} "
-                    "and what is in it."
+                    f"{could_not}. The object is as it was. Run Bequest as the user of the "
+                    f"controller, and let that user use the folder {folder} and what is in it."
                 )
             case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
                 return Unreachable(

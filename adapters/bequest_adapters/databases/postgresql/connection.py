@@ -132,12 +132,17 @@ class _Sessions:
     def forget(self) -> None:
         """`bequest.forking.Forkable.forget`."""
         for connection in list(self._open):
-            if not connection.closed:
-                forking.detach(connection.fileno())
+            abandon(connection)
         self._open.clear()
 
 
 _sessions = _Sessions()
+
+
+def abandon(connection: Connection) -> None:
+    """In a forked child: let go of a session of the parent's, before the last name for it goes."""
+    if not connection.closed:
+        forking.detach(connection.fileno())
 
 
 SCHEMA_MOVED: Final = ("42703", "42P01", "42704", "42883", "42804", "3F000", "XX000", "0A000")
@@ -256,6 +261,8 @@ class Connections:
 
     def forget(self) -> None:
         """`bequest.forking.Forkable.forget`."""
+        for connection in self._idle:
+            abandon(connection)
         self._idle = []
         self._lock = threading.Lock()
 

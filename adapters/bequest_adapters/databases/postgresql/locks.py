@@ -17,7 +17,7 @@ import psycopg
 from bequest import forking
 from bequest.errors import Unreachable
 
-from .connection import Connection, Connections, connect, translated
+from .connection import Connection, Connections, abandon, connect, translated
 from .triggers import LOCK_CLASS as CLASS
 
 PUBLISHING, LEADING = 1, 2
@@ -88,6 +88,8 @@ class Locks:
 
     def forget(self) -> None:
         """`bequest.forking.Forkable.forget`: a child does not lead because its parent does."""
+        if self._leader is not None:
+            abandon(self._leader)
         self._leader = None
         self._guard = threading.Lock()
         self._held = threading.local()

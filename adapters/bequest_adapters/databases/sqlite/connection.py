@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy import URL
@@ -23,7 +23,9 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from bequest import forking
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
+from bequest.model import Place
 
+from ...belonging import owner
 from . import quiet
 from .quiet import Moved, Quiet
 
@@ -80,6 +82,22 @@ def locate(url: URL) -> Location:
     return Location(path, f"file:{quote(path)}?{query}", given)
 
 
+_BELONGING: Final = {
+    "": "the database",
+    "-wal": "the database's log",
+    "-shm": "the index of the database's log",
+    "-journal": "the database's journal",
+    "-bequest": "what Bequest remembers of the database",
+    "-bequest.lock": "the lock of who publishes the database",
+    "-bequest.leader": "the lock of who watches the database",
+}
+
+
+def places(location: Location) -> list[Place]:
+    """The files that belong to a database, there or not."""
+    return [Place(location.path + suffix, what) for suffix, what in _BELONGING.items()]
+
+
 def _not_a_file() -> UsageError:
     return UsageError(
         "The database is in memory only. Nothing outside this connection can see it, so it cannot "
@@ -126,12 +144,12 @@ _ADVICE: dict[int, tuple[type[BequestError], str, str]] = {
     sqlite3.SQLITE_READONLY: (
         Denied,
         "cannot be written",
-        "Give this user write permission on the file and on its folder.",
+        "Run Bequest as the user of the controller, who may write the file and its folder.",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         Denied,
         "cannot be opened",
-        "Give this user permission on the file and on its folder.",
+        "Run Bequest as the user of the controller, who may use the file and its folder.",
     ),
 }
 # A fork was waiting; what was read or written is done again.
@@ -174,8 +192,20 @@ def translated(location: Location) -> Generator[None]:
     except PermissionError as error:
         raise Denied(
             f"No permission for {error.filename}, beside the database {location.name}. Nothing is "
-            "published without its lock file: give this user write permission on the folder."
+            f"published without it. {_as_whom(location.path)}"
         ) from error
+
+
+def _as_whom(path: str) -> str:
+    """The remedy for a file that this user may not use."""
+    try:
+        user = owner(path)
+    except OSError:
+        return "Run Bequest as the user of the controller."
+    return (
+        f"Run Bequest as {user}, whose database it is; if the file was left by another user, give "
+        f"it to {user} (chown), and give {user} write permission on the folder."
+    )
 
 
 class Connections:

@@ -33,6 +33,8 @@ from typing import Any, Final
 
 from bequest.snapshot.frame import pack, unpack
 
+from ...belonging import give
+
 MAGIC: Final = "bequest side file"
 VERSION: Final = 1
 HEADER: Final = "header"
@@ -165,6 +167,7 @@ class SideFile:
         mode = self._mode()
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
+            give(file, self._database, os.path.dirname(self.path))
             os.fchmod(file, mode)
             header = {
                 "nonce": secrets.token_bytes(16),

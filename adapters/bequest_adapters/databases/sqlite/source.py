@@ -6,20 +6,20 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 from bequest import ancestry
-from bequest.model import Memory, Pending, Selection, Standing
+from bequest.model import Memory, Pending, Place, Selection, Standing
 from bequest.ports import Unsettled
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, SETTINGS
 
 from . import healing, installation, installing, journal, lifting, record, remembering
 from .catalog import exists
-from .connection import QUIET_SECONDS, Connections, Location, translated
+from .connection import QUIET_SECONDS, Connections, Location, places, translated
 from .copy import copied
 from .cut import Sound, SqliteCut
 from .durability import is_wal, sync_commits
@@ -60,6 +60,10 @@ class SqliteSource:
             return os.path.getsize(self._location.path)
         except OSError:
             return None
+
+    def places(self) -> Sequence[Place]:
+        """`bequest.ports.Occupying.places`."""
+        return places(self._location)
 
     def wake_paths(self) -> tuple[str, ...]:
         """The file whose changes, and whose log's, are worth a look."""
