@@ -49,6 +49,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "files_ignore": TEXTS,
     "files_limit": BYTES,
     "stop_timeout": SECONDS,
+    "alive_within": SECONDS,
     "json": FLAG,
 }
 """What a file may set, and of which kind; the command's option has the same name."""
@@ -60,7 +61,10 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 """The texts of which a file may only name one."""
 
 ONCE: Final = frozenset(
-    {"overwrite", "force", "dry_run", "rewrite", "no_adopt", "files_to", "files_in_place"}
+    {
+        *("overwrite", "force", "dry_run", "rewrite", "adopt", "copy", "no_adopt"),
+        *("files_to", "files_in_place"),
+    }
 )
 """Decisions for one run: kept in a file they would switch a protection off for good."""
 

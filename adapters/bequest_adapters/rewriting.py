@@ -65,7 +65,12 @@ class RewriteApart:
         if self._cipher is not None and not isinstance(self._cipher, KeyRing):
             return None  # somebody else's, which cannot be told to another process
         lines = [] if self._cipher is None else self._cipher.lines()
-        request = {**self._request, "overwrite": overwrite, "path": sys.path, "keys": lines}
+        request: dict[str, Any] = {
+            **self._request,
+            "overwrite": overwrite,
+            "path": sys.path,
+            "keys": lines,
+        }
         request["by"] = astuple(this_process())
         try:
             with self._lock:

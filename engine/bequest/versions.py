@@ -32,7 +32,7 @@ def check_present(store: Store, past: Store) -> None:
     if then is None or now is None or then.mark is None or then.mark != now.mark:
         raise Refused(
             f"{past.name} is not the present object, and only that one can be adopted. Nothing was "
-            "changed. Restore the earlier version with --no-adopt; if its database shall then be "
+            "changed. Restore the earlier version with --copy; if its database shall then be "
             "the one that is backed up, publish it once with `bequest backup --overwrite`, which "
             "stops the controller that publishes now."
         )

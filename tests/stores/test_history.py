@@ -179,7 +179,7 @@ def test_an_earlier_version_is_restored_as_a_copy_and_can_become_the_backup(
     assert "present" in capsys.readouterr().out
     version = listed[1]["version"]
     assert main(["restore", store, "--database", new, "--version", version]) == 5
-    assert "--no-adopt" in capsys.readouterr().err
+    assert "--copy" in capsys.readouterr().err
     assert not (tmp_path / "new.db").exists()
     assert main(["verify", store, "--version", version]) == 0
     assert main(["inspect", store, "--version", version]) == 0
@@ -198,7 +198,7 @@ def test_the_present_version_is_adopted_like_any_object(
         database.execute("CREATE TABLE site (id INTEGER PRIMARY KEY)")
     bequest.backup("sqlite:///old.db", "ctl")
     (present,) = bequest.history("ctl")
-    report = bequest.restore("ctl", "sqlite:///new.db", version=present.version)
+    report = bequest.restore("ctl", "sqlite:///new.db", version=present.version, adopt=True)
     assert report.adopted
     assert report.epoch == 2
 
