@@ -211,7 +211,7 @@ def restless(store: Store) -> Conflict:
     return Conflict(
         f"The backup at {store.name} changes while it is being restored: the old controller is "
         "still publishing. The target is as it was. Stop the old controller and restore again, or "
-        "take a copy with --no-adopt."
+        "take a copy with --copy."
     )
 
 

@@ -91,7 +91,10 @@ _RULES: Final[dict[str, Rule]] = {
     "at": (_moment, "a serial, a time with its zone, or either as a text"),
     "adopt": (_flag_or_none, "True, False or None"),
     **dict.fromkeys(("on_event", "on_change", "progress"), (_callable, "a function")),
-    **dict.fromkeys(("timeout", "poll"), (_seconds, "a finite number of seconds, at least 0")),
+    **dict.fromkeys(
+        ("timeout", "poll", "alive_within_seconds"),
+        (_seconds, "a finite number of seconds, at least 0"),
+    ),
     **dict.fromkeys(("files_limit", "limit"), (_whole, "a whole number of at least 0")),
     "limits": (_limits, "bequest.Limits"),
     **dict.fromkeys(

@@ -13,6 +13,7 @@
     │   └── Denied              will not pass until somebody changes something
     ├── Refused             5  refused, to protect data
     │   ├── Superseded          a newer epoch owns the object: never write again
+    │   ├── OwnerAlive          who published last may still do so: nobody is silenced unasked
     │   └── Conflict            the object is not the one this publisher last saw
     └── Different           6  verification found differences
 
@@ -96,6 +97,10 @@ class Refused(BequestError):
 
 class Superseded(Refused):
     """A restored controller has adopted this lineage: this one must never publish again."""
+
+
+class OwnerAlive(Refused):
+    """The object was published to so lately that taking it over needs an explicit word."""
 
 
 class Conflict(Refused):

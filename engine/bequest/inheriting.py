@@ -26,6 +26,7 @@ from .model import Memory
 from .moment import Moment, parse_moment
 from .moment import checked as _checked_moment
 from .opening import opened as _opened
+from .owner import ALIVE_WITHIN_SECONDS
 from .plan import Adoption, Plan
 from .replay import preflight as _preflight
 from .replay import restore as _restore
@@ -60,6 +61,7 @@ def restore(
     force: bool = False,
     dry_run: bool = False,
     adopt: bool | None = None,
+    alive_within_seconds: float = ALIVE_WITHIN_SECONDS,
     if_empty: bool = False,
     if_exists: bool = False,
     version: str | None = None,
@@ -70,20 +72,25 @@ def restore(
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
 
-    With ``adopt`` (the default) the new database continues the lineage (epoch + 1), and the old
-    controller is fenced at its next publish. ``at`` is a serial or a time with its zone: the state
-    then, as far back as the object's tail goes. ``version`` is one that `history` lists; of an
-    earlier one only a copy can be made. ``tables`` and ``exclude`` are globs: a part of the tables,
-    with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists`` do
-    nothing when the database holds data already, or when there is no object. Recorded files are
-    written below ``files_to``, or with ``files_in_place`` to where they were, after the database is
-    complete; otherwise they stay in the object only. ``alembic`` is the
-    controller's Alembic `Config` or the path of its ``alembic.ini``: its migrations then make the
-    schema of the recorded revision, and lead it and the rows to the head.
+    The new database continues the lineage (epoch + 1), and the old controller is fenced at its next
+    publish. If somebody published within ``alive_within_seconds``, that takes ``adopt=True``, and
+    without it `OwnerAlive` is raised; ``adopt=False`` makes a copy, which leaves everybody alone.
+    ``at`` is a serial or a time with its zone: the state then, as far back as the object's tail
+    goes. ``version`` is one that `history` lists; of an earlier one only a copy can be made.
+    ``tables`` and ``exclude`` are globs: a part of the tables, with all that those refer to; such a
+    copy cannot adopt. ``if_empty`` and ``if_exists`` do nothing when the database holds data
+    already, or when there is no object. Recorded files are written below ``files_to``, or with
+    ``files_in_place`` to where they were, after the database is complete; otherwise they stay in
+    the object only. ``alembic`` is the controller's Alembic `Config` or the path of its
+    ``alembic.ini``: its migrations then make the schema of the recorded revision, and lead it and
+    the rows to the head.
 
     Raises `SnapshotError`, `Refused`, `AccessError`, `UsageError`: all that is in the way at once.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
+    plan = _plan(
+        database, at, tables, exclude, force, adopt, alive_within_seconds, if_empty, if_exists,
+        alembic,
+    )  # fmt: skip
     clock = registry.system_clock()
     wanted = destination(files_to, files_in_place)
     adopts = plan.adoption is not None and not dry_run
@@ -111,6 +118,7 @@ def preflight(
     exclude: Sequence[str] | None = None,
     force: bool = False,
     adopt: bool | None = None,
+    alive_within_seconds: float = ALIVE_WITHIN_SECONDS,
     if_empty: bool = False,
     if_exists: bool = False,
     version: str | None = None,
@@ -123,7 +131,10 @@ def preflight(
     Changes nothing, and raises only for what cannot be meant (`UsageError`) or a database or store
     that has no adapter.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
+    plan = _plan(
+        database, at, tables, exclude, force, adopt, alive_within_seconds, if_empty, if_exists,
+        alembic,
+    )  # fmt: skip
     with versions.version_of(store, version) as opened:
         with closing(registry.open_target(database)) as target:
             report = _preflight(opened, target, registry.system_clock(), plan)
@@ -138,6 +149,7 @@ def _plan(
     exclude: Sequence[str] | None,
     force: bool,
     adopt: bool | None,
+    alive_within_seconds: float,
     if_empty: bool,
     if_exists: bool,
     alembic: Any,
@@ -157,6 +169,8 @@ def _plan(
         lambda: registry.open_source(database),
         lambda: uuid.uuid4().hex,
         registry.this_process(),
+        alive_within_seconds,
+        even_alive=adopt is True,
     )
     return Plan(
         at=parse_moment(at) if isinstance(at, str) else None if at is None else _checked_moment(at),

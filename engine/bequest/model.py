@@ -161,12 +161,14 @@ class Stat:
     """What a store says of the object. ``version`` is opaque and changes with every publish.
 
     ``mark`` is ``None`` when the object bears none that can be read: it is not one of ours, or
-    somebody copied it without its metadata.
+    somebody copied it without its metadata. ``age_seconds`` is how long ago it was written, by the
+    store's own clock; ``None`` where that was not asked for or is not known.
     """
 
     version: str
     size_bytes: int
     mark: Mark | None
+    age_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

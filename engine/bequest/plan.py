@@ -25,12 +25,15 @@ be."""
 class Adoption:
     """What adopting needs besides the target: the new database as a source, and tokens.
 
-    ``by``: who adopts, as the object shall say.
+    ``by``: who adopts, as the object shall say. When the object was published to within
+    ``alive_within_seconds``, its owner is taken for alive, and only ``even_alive`` adopts.
     """
 
     source: Callable[[], Source]
     token: Callable[[], str]
     by: Author | None = None
+    alive_within_seconds: float = 0.0
+    even_alive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

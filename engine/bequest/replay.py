@@ -22,7 +22,7 @@ from .ports import Clock, Heir, Loading, Migratable, Migrations, Store, Target
 from .preflight import Ready, Survey, surveyed, untouched
 from .proof import Proof, finishing
 from .recorded import Known, known_from
-from .report import PreflightReport, RestoreReport, iso, nothing_restored
+from .report import PreflightReport, RestoreReport, author_facts, iso, nothing_restored
 from .snapshot.digest import Sum
 
 Progress = Callable[[str, int, int | None], None]
@@ -64,7 +64,7 @@ def preflight(store: Store, target: Target, clock: Clock, plan: Plan) -> Preflig
     reason = _nothing_to_do(store, target, plan)
     if reason:
         return PreflightReport(skipped=reason)
-    with surveyed(store, target, plan) as survey:
+    with surveyed(store, target, plan, clock.time()) as survey:
         report = _surveyed(survey)
     return replace(report, duration_s=clock.monotonic() - started)
 
@@ -87,7 +87,7 @@ def _is_missing(store: Store) -> bool:
 def _once(
     store: Store, target: Target, clock: Clock, plan: Plan, progress: Progress | None
 ) -> RestoreReport:
-    with seldom_collecting(), surveyed(store, target, plan) as survey:
+    with seldom_collecting(), surveyed(store, target, plan, clock.time()) as survey:
         ready = survey.go()
         if plan.files is not None:
             plan.files.check(ready.snapshot)
@@ -212,6 +212,9 @@ def _surveyed(survey: Survey) -> PreflightReport:
         needed_bytes=survey.needed_bytes,
         estimated_s=survey.estimated_seconds,
     )
+    if survey.owner is not None:
+        by, at = author_facts(survey.owner.by), iso(survey.owner.at)
+        report = replace(report, published_by=by, published_at=at)
     if survey.ready is None:
         return report
     snapshot, part = survey.ready.snapshot, survey.ready.part

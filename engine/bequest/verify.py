@@ -13,7 +13,6 @@ from .errors import Different, KeyMissing
 from .files import count_files
 from .model import (
     Attributes,
-    Author,
     Catalog,
     Key,
     Memory,
@@ -27,7 +26,7 @@ from .model import (
 from .opening import fetched, opened
 from .ports import Cut, Pair, Source, Store
 from .recorded import without_attribute, without_table
-from .report import InspectReport, LogEntry, VerifyReport, iso
+from .report import InspectReport, LogEntry, VerifyReport, author_facts, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
 from .snapshot.outside import outside
@@ -118,13 +117,9 @@ def inspect(store: Store) -> InspectReport:
             not_covered=snapshot.catalog.not_covered,
             files=count_files(snapshot),
             key_id=told(snapshot.key_id),
-            published_by=_author(last.by),
+            published_by=author_facts(last.by),
             published_at=iso(last.at),
         )
-
-
-def _author(by: Author | None) -> dict[str, Any] | None:
-    return None if by is None else {"host": by.host, "process": by.process}
 
 
 def _from_outside(store: Store, stream: BinaryIO) -> InspectReport:
@@ -155,7 +150,7 @@ def _from_outside(store: Store, stream: BinaryIO) -> InspectReport:
         not_covered=(),
         key_id=told(seen.key_id),
         locked=True,
-        published_by=_author(last.by),
+        published_by=author_facts(last.by),
         published_at=iso(last.at),
     )
 

@@ -27,7 +27,7 @@ def test_what_is_no_store(url: str, store: Any) -> None:
         lambda: bequest.backup(url, store),
         lambda: bequest.verify(store),
         lambda: bequest.Backup(url, store),
-        lambda: bequest.restore(store, url),
+        lambda: bequest.restore(store, url, adopt=True),
     ):
         with pytest.raises(bequest.UsageError, match="store"):
             use()

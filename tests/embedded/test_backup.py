@@ -234,7 +234,7 @@ def test_the_restored_controller_goes_on_and_the_old_one_is_fenced(
     with bequest.Backup(engine, store, on_event=events) as old:
         add(engine, "inherited")
         before = old.flush()
-        report = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}")
+        report = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", adopt=True)
         assert report.adopted
         assert report.epoch == before.epoch + 1
         successor = create_engine(f"sqlite:///{tmp_path / 'new.db'}")

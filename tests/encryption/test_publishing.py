@@ -173,7 +173,7 @@ def test_the_heir_goes_on_under_the_same_key(
     publish(controller, keys, "first")
     store = bequest.keyed(controller.store, key_file=path_of(keys, "first"))
     heir = Controller(tmp_path, "heir", "SELECT 1;")
-    report = bequest.restore(store, heir.url, at=1)
+    report = bequest.restore(store, heir.url, at=1, adopt=True)
     assert (report.adopted, report.key_id) == (True, keys.ids["first"])
     assert bequest.status(heir.url).key_id == keys.ids["first"]
     with pytest.raises(bequest.Refused, match="encrypted"):
@@ -193,7 +193,7 @@ def test_an_heir_with_a_new_key_adopts_under_the_old_one(
     keys.together("both", "second", "first")
     heir = Controller(tmp_path, "heir", "SELECT 1;")
     report = bequest.restore(
-        bequest.keyed(controller.store, key_file=path_of(keys, "both")), heir.url
+        bequest.keyed(controller.store, key_file=path_of(keys, "both")), heir.url, adopt=True
     )
     assert report.key_id == keys.ids["first"]
     changed = publish(heir, keys, "both")
@@ -206,9 +206,11 @@ def test_a_plain_object_is_inherited_with_a_key_and_then_encrypted(
     publish(controller, keys, None)
     heir = Controller(tmp_path, "heir", "SELECT 1;")
     store = bequest.keyed(controller.store, key_file=path_of(keys, "first"))
-    checks = {check["name"]: check for check in bequest.preflight(store, heir.url).checks}
+    checks = {
+        check["name"]: check for check in bequest.preflight(store, heir.url, adopt=True).checks
+    }
     assert (checks["key"]["level"], "not encrypted" in checks["key"]["text"]) == ("warn", True)
-    assert bequest.restore(store, heir.url).key_id is None
+    assert bequest.restore(store, heir.url, adopt=True).key_id is None
     assert publish(heir, keys, "first").key_id == keys.ids["first"]
     assert CANARY.encode() not in body(controller)
 

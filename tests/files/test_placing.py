@@ -121,7 +121,7 @@ def test_a_refusal_comes_before_the_database_is_touched(tmp_path: Path) -> None:
     store = str(tmp_path / "o.bequest")
     bequest.backup(f"sqlite:///{tmp_path / 'a.db'}", store, files=[tmp_path / "etc"])
     with pytest.raises(bequest.Refused, match="not empty"):
-        bequest.restore(store, f"sqlite:///{tmp_path / 'b.db'}", files_in_place=True)
+        bequest.restore(store, f"sqlite:///{tmp_path / 'b.db'}", files_in_place=True, adopt=True)
     assert not (tmp_path / "b.db").exists()
     assert bequest.inspect(store).epoch == 1
 

@@ -96,7 +96,9 @@ def test_content_mode_links_and_odd_names_come_back_as_they_were(
     (folder / os.fsdecode(b"\xff\n%41 name")).write_text("odd")
     report = bequest.backup(url, store, files=[folder])
     assert report.not_covered == ()
-    answer = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", files_to=tmp_path / "out")
+    answer = bequest.restore(
+        store, f"sqlite:///{tmp_path / 'new.db'}", files_to=tmp_path / "out", adopt=True
+    )
     assert tree(tmp_path / "out" / "etc") == tree(folder)
     assert answer.files == 7
     assert answer.files_in == (str(tmp_path / "out" / "etc"),)
@@ -327,7 +329,7 @@ def test_a_new_machine_without_the_files_does_not_record_their_absence(
     (folder / "cert").write_text("the real one")
     bequest.backup(url, store, files=[folder])
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    assert bequest.restore(store, new).files == 2
+    assert bequest.restore(store, new, adopt=True).files == 2
     (folder / "cert").write_text("put there by the package")
     (folder / "ctl.yaml").unlink()
     report = bequest.backup(new, store, files=[folder])

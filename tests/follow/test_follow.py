@@ -238,7 +238,7 @@ def test_a_captured_database_without_rows_is_not_taken_for_a_copy(pair: Pair) ->
 def test_an_adoption_elsewhere_is_followed_and_said(pair: Pair, tmp_path: Path) -> None:
     pair.follow()
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    bequest.restore(pair.store, new)
+    bequest.restore(pair.store, new, adopt=True)
     with closing(sqlite3.connect(tmp_path / "new.db")) as db:
         db.execute("INSERT INTO t (v) VALUES ('after')")
         db.commit()

@@ -202,7 +202,7 @@ def test_the_present_version_is_adopted_like_any_object(
         database.execute("CREATE TABLE site (id INTEGER PRIMARY KEY)")
     bequest.backup("sqlite:///old.db", "ctl")
     (present,) = bequest.history("ctl")
-    report = bequest.restore("ctl", "sqlite:///new.db", version=present.version)
+    report = bequest.restore("ctl", "sqlite:///new.db", version=present.version, adopt=True)
     assert report.adopted
     assert report.epoch == 2
 

@@ -20,8 +20,10 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import quote
@@ -246,7 +248,7 @@ class FileStore:
         raise Denied(
             f"{self._path} can be read but not written by this user, so a restored controller "
             "could not take it over or publish to it. Nothing was changed. Give this user write "
-            "permission for the file and its folder, or take a copy with --no-adopt."
+            "permission for the file and its folder, or take a copy with --copy."
         )
 
     def close(self) -> None:
@@ -312,10 +314,12 @@ class FileStore:
         """What an open file is; closes it. Reads it through once per version."""
         pin = look(file)
         version = _version(file, pin)
+        # One clock: that of a disk elsewhere may differ by what file servers differ by.
+        age_seconds = time.time() - os.fstat(file).st_mtime
         with pinned_stream(file, pin) as stream:
             if self._known is None or self._known.version != version:
                 self._known = Stat(version, pin.end, _mark(stream))
-        return self._known
+        return replace(self._known, age_seconds=age_seconds)
 
     def _learn(self, file: int, mark: Mark) -> Stat:
         """What the object is after a write of our own, without reading it through."""
