@@ -101,7 +101,7 @@ class Publisher:
         self._clock = clock
         self._limits = limits or Limits()
         self._mode = mode
-        self._token = token
+        self.token = token
         self._progress = progress
         self._apart = apart
         self._by = by
@@ -236,7 +236,7 @@ class Publisher:
         there = self._replacing
         if there is not None and there.lineage == memory.lineage:
             serial = max(serial, there.serial)
-        return Mark(memory.lineage, memory.epoch, serial + 1, self._token(), origin)
+        return Mark(memory.lineage, memory.epoch, serial + 1, self.token(), origin)
 
     def _attempt(
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool

@@ -99,6 +99,7 @@ class Thread(greenlet):
         self.sleeping = False
         self.in_cut = False
         self.harmed = ""
+        self.order = ""
         self.read_commit: Any = None
         self.cut_commit: Any = None
         self.result: object = None
