@@ -53,7 +53,7 @@ _STEP: Final = {Operation.INSERT: 1, Operation.DELETE: -1}
 
 
 class _Stale(Exception):
-    """Capture does not cover the cut's schema."""
+    """Capture is not installed, or does not cover the cut's schema."""
 
 
 class _Apart(Exception):
@@ -177,14 +177,14 @@ class Publisher:
 
     def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
         for _ in range(ATTEMPTS):
-            memory, stat, verdict = self._fence(check)
-            if self._replacing is None:
-                check_allowed(self._store, memory.key_id)
-            if verdict is not Verdict.CONTINUE or not memory.position:
-                reason = reason or verdict.value
-            if memory.key_id != self._key_id():
-                reason = reason or "the object is not under the current key"
             try:
+                memory, stat, verdict = self._fence(check)
+                if self._replacing is None:
+                    check_allowed(self._store, memory.key_id)
+                if verdict is not Verdict.CONTINUE or not memory.position:
+                    reason = reason or verdict.value
+                if memory.key_id != self._key_id():
+                    reason = reason or "the object is not under the current key"
                 report = self._attempt(memory, stat, reason, exact)
             except _Stale:
                 self._source.install()
@@ -204,6 +204,8 @@ class Publisher:
 
     def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
         memory = self._source.recall()
+        if not memory.installation:
+            raise _Stale
         if self._replacing is not None:
             return replace(memory, position=""), self._named(self._replacing), Verdict.REWRITE
         unsure = check or not self._checked or memory.intents or memory.store != self._store.name
@@ -230,10 +232,14 @@ class Publisher:
             )
         return stat
 
-    def _next_mark(self, memory: Memory, origin: str) -> Mark:
-        """The mark of the next publish; a replaced object of this lineage comes before it."""
+    def _next_mark(self, memory: Memory, stat: Stat | None, origin: str) -> Mark:
+        """The mark of the next publish; the object of this lineage that it replaces comes before.
+
+        A copy of this database may have published more often and added nothing, and a database that
+        was adopted as a copy does not remember how often it has published.
+        """
         serial = memory.serial
-        there = self._replacing
+        there = None if stat is None else stat.mark
         if there is not None and there.lineage == memory.lineage:
             serial = max(serial, there.serial)
         return Mark(memory.lineage, memory.epoch, serial + 1, self.token(), origin)
@@ -262,7 +268,7 @@ class Publisher:
             changed = _difference(memory.attributes, attributes)
             if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
-            mark = self._next_mark(memory, cut.origin)
+            mark = self._next_mark(memory, stat, cut.origin)
             data, chain = b"", bytes.fromhex(memory.chain)
             # With an intent whose outcome is open, an empty tail settles it: whatever is still on
             # its way to the store then finds another object than the one it names.
@@ -375,7 +381,7 @@ class Publisher:
                 if cut.stale:
                     raise _Stale
                 at = self._clock.time()
-                mark = self._next_mark(memory, cut.origin)
+                mark = self._next_mark(memory, stat, cut.origin)
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
                 header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)

@@ -86,6 +86,7 @@ class Bucket:
     orders: list[Order] = field(default_factory=list)
     acknowledged: list[Commit] = field(default_factory=list)
     """What was reported as stored here, and must be in the object or in a kept copy."""
+    exchanges: int = 0
     excused: bool = False
     """Somebody deleted or exchanged the object: an operator may be needed."""
 
@@ -117,6 +118,7 @@ class Bucket:
     def exchange(self, version: Version | None) -> None:
         """Somebody deletes the object, or puts another one in its place."""
         self.excused = True
+        self.exchanges += 1
         self.acknowledged = []
         self.show(version)
 

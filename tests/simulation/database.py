@@ -24,7 +24,7 @@ from zlib import crc32
 
 from bequest import ancestry
 from bequest.check import Check, asked
-from bequest.errors import Refused
+from bequest.errors import Refused, Unreachable
 from bequest.model import (
     Attributes,
     Catalog,
@@ -237,15 +237,20 @@ class Database:
     def _note(self, table: int, operation: Operation, key: int | None, at: float) -> None:
         # A rebuilt table lost its triggers: nothing is journalled until capture is repaired.
         if self.captured == self.generation or (self.captured and self.generation % 2):
-            self.last += 1
-            row = Journalled(self.last, table, operation, key, at, next(self.stamps))
-            self.journal.append(row)
-            if not self.server and self.last % ROUND == 0:
-                del self.journal[: -(JOURNAL_LIMIT - ROUND)]
+            self._journalled(table, operation, key, at)
+
+    def _journalled(self, table: int, operation: Operation, key: int | None, at: float) -> None:
+        self.last += 1
+        self.journal.append(Journalled(self.last, table, operation, key, at, next(self.stamps)))
+        if not self.server and self.last % ROUND == 0:
+            del self.journal[: -(JOURNAL_LIMIT - ROUND)]
 
     def install(self, identity: Identity) -> bool:
         """Make capture whole; a database that does not say who it is becomes ``identity``."""
         changed = self.captured != self.generation
+        if changed and self.captured:
+            # Its own row tells what was written without one from what was there before.
+            self._journalled(0, Operation.TOUCH, None, 0.0)
         if changed:
             self.captured = self.generation
             self.capture = next(self.stamps)
@@ -253,7 +258,7 @@ class Database:
             changed, self.identity, self.home = True, identity, self.place
             self.memory = Memory(identity.installation, identity.lineage, identity.epoch)
         if changed:
-            self.changed()
+            self._bounded()
         return changed
 
     def uninstall(self) -> None:
@@ -464,6 +469,8 @@ class SimulatedSource:
     def remember(self, memory: Memory, *, durable: bool) -> None:
         self._call("remember")
         database = self.database
+        if not database.identity.installation:
+            raise Unreachable(f"{self.name} has been uninstalled")
         memory = replace(memory, copied="") if memory.copied else memory
         after = database.identity.succeeded(memory)
         another = after != database.identity

@@ -115,15 +115,27 @@ def _ordered(bucket: Bucket, sender: Sender, before: Version) -> bool:
     )
 
 
-def promise_5_acknowledged(machine: Machine, commit: Commit, bucket: Bucket) -> None:
-    """What a publish reported as stored was stored."""
+def promise_5_acknowledged(
+    machine: Machine, commit: Commit, bucket: Bucket, exchanges: int
+) -> None:
+    """What a publish reported as stored was stored.
+
+    ``exchanges``: how often somebody had exchanged the object when the publish began.
+    """
+    landed = machine.sent_to.get(bucket.name)
     found: Commit | None = machine.database.commit
-    if not found.holds(commit):  # type: ignore[union-attr]
+    if landed is not None and landed.holds(commit):
+        found = landed
+    elif not machine.database.commit.holds(commit):
         return  # the database was rolled back meanwhile
     while found is not None and found.number >= commit.number:
         if bucket.name in found.stored and found.holds(commit):
-            bucket.acknowledged = [each for each in bucket.acknowledged if not found.holds(each)]
-            bucket.acknowledged.append(commit)
+            if bucket.exchanges == exchanges:
+                older = [each for each in bucket.acknowledged if found.holds(each)]
+                bucket.acknowledged = [
+                    *(each for each in bucket.acknowledged if each not in older),
+                    commit,
+                ]
             return
         found = found.parent
     raise Broken("5 acknowledged", f"commit {commit.number} of {machine} is in no object")

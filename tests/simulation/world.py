@@ -112,6 +112,7 @@ class Machine:
     uninstalls: int = 0
     sent: Commit | None = None
     """The newest commit that it published itself."""
+    sent_to: dict[str, Commit] = field(default_factory=dict)
     saved: deque[tuple[dict[str, Any], Content | None]] = field(
         default_factory=lambda: deque(maxlen=3)
     )
@@ -372,6 +373,7 @@ class World:
             promises.promise_4_costs_the_change(how, sent, before.commit, commit)
         promises.promise_5_descends(bucket, sender, mark, commit)
         machine: Machine = sender.machine
+        machine.sent_to[bucket.name] = commit
         newer = machine.sent is None or commit.holds(machine.sent)
         if newer and not sender.adopting and machine.database.commit.holds(commit):
             machine.sent = commit
@@ -415,8 +417,9 @@ class World:
     def _flush(self, process: Process) -> object:
         machine: Machine = process.machine
         commit, bucket = machine.database.commit, machine.bucket
+        exchanges = bucket.exchanges
         report = process.publisher.publish()
-        promises.promise_5_acknowledged(machine, commit, bucket)
+        promises.promise_5_acknowledged(machine, commit, bucket, exchanges)
         return report.action
 
     def do_deliver(self) -> None:
@@ -659,12 +662,13 @@ class World:
         def work() -> object:
             thread = current()
             commit, uninstalls = machine.database.commit, machine.uninstalls
+            exchanges = bucket.exchanges
             store = self._store(machine)
             source = SimulatedSource(machine.database, machine.name)
             source.install(None)
             thread.order = order
             answer = publish(source, store, self._publisher(machine, store))
-            promises.promise_5_acknowledged(machine, commit, bucket)
+            promises.promise_5_acknowledged(machine, commit, bucket, exchanges)
             if order and uninstalls == machine.uninstalls and machine.bucket is bucket:
                 machine.excused = bucket.excused = False
             return answer
