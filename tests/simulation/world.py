@@ -26,7 +26,7 @@ from bequest import replay, takeover
 from bequest.backup import read_status
 from bequest.compactor import Limits
 from bequest.encryption import give
-from bequest.errors import AccessError, BequestError
+from bequest.errors import AccessError, BequestError, Unreachable
 from bequest.fence import replacement_of
 from bequest.model import Mark
 from bequest.plan import Adoption, Plan
@@ -45,6 +45,8 @@ from .sidefile import Content
 LIMITS = Limits(tail_free_bytes=1500, tail_share=0.0, lock_seconds=20.0, retry_last_seconds=8.0)
 CHAOS_STEPS = 300
 HEAL_STEPS = 3000
+COMMANDS = 5
+"""So often does an operator repeat a command that met a lock."""
 MACHINES = 4
 ADDRESSES = ("sim://one", "sim://two")
 TROUBLE = (
@@ -585,7 +587,7 @@ class World:
 
     # -- operators' commands ----------------------------------------------------------------
 
-    def _operate(self, machine: Machine, name: str, work: Callable[[], object]) -> None:
+    def _operate(self, machine: Machine, name: str, work: Callable[[], object]) -> Thread:
         process = self._process(machine, name)
         self._note(f"operator: {name} on {machine}")
 
@@ -596,7 +598,7 @@ class World:
                 if process in machine.processes:
                     machine.processes.remove(process)
 
-        self._thread(process, name, run)
+        return self._thread(process, name, run)
 
     def do_backup(self) -> None:
         machine = self._any()
@@ -618,11 +620,11 @@ class World:
         if machine.usable and (machine.excused or behind or self.chance.random() < 0.2):
             self._adopt(machine)
 
-    def _adopt(self, machine: Machine) -> None:
+    def _adopt(self, machine: Machine) -> Thread:
         def adopt(source: SimulatedSource, store: Store, publisher: Publisher) -> object:
             return takeover.adopt(source, store, publisher, LIMITS).adopted
 
-        self._publish(machine, "adopt", "adopt", adopt)
+        return self._publish(machine, "adopt", "adopt", adopt)
 
     def do_replace(self) -> None:
         """By the name of what is there, or what was there, or is somewhere else."""
@@ -636,7 +638,7 @@ class World:
             version = self.chance.choice(seen)
         self._replace(machine, version)
 
-    def _replace(self, machine: Machine, version: Version) -> None:
+    def _replace(self, machine: Machine, version: Version) -> Thread:
         assert version.mark is not None
         named = replacement_of(version.mark)
 
@@ -648,7 +650,7 @@ class World:
             return report.action
 
         machine.excused = True  # its lineage may become another one
-        self._publish(machine, "replace", named, replacing)
+        return self._publish(machine, "replace", named, replacing)
 
     def _publish(
         self,
@@ -656,7 +658,7 @@ class World:
         name: str,
         order: str,
         publish: Callable[[SimulatedSource, Store, Publisher], object],
-    ) -> None:
+    ) -> Thread:
         bucket = machine.bucket
 
         def work() -> object:
@@ -673,7 +675,7 @@ class World:
                 machine.excused = bucket.excused = False
             return answer
 
-        self._operate(machine, name, work)
+        return self._operate(machine, name, work)
 
     def do_verify(self) -> None:
         machine = self._any()
@@ -737,7 +739,7 @@ class World:
             return
         self._restore(machine, adopt)
 
-    def _restore(self, machine: Machine, adopt: bool) -> None:
+    def _restore(self, machine: Machine, adopt: bool) -> Thread:
         machine.restoring, machine.complete, machine.excused = True, False, False
         machine.saved.clear()
         database, bucket = machine.database, machine.bucket
@@ -785,7 +787,7 @@ class World:
                     self.boot(machine)
             return report.serial
 
-        self._operate(machine, "restore" if adopt else "copy", work)
+        return self._operate(machine, "restore" if adopt else "copy", work)
 
     # -- healing ------------------------------------------------------------------------------
 
@@ -849,19 +851,25 @@ class World:
             if other is not machine:
                 self._stop(other)
         self._run_until(self._no_operator, "the flushes end")
+        for _ in range(COMMANDS):
+            command = self._command(bucket, machine)
+            self._run_until(self._no_operator, "the operator's command ends")
+            if not isinstance(command.error, Unreachable):
+                break
+        self._start_all()
+
+    def _command(self, bucket: Bucket, machine: Machine) -> Thread:
+        """The one command that such a case takes."""
         present = bucket.present
         mark = None if present is None else present.mark
-        lineage = machine.database.identity.lineage
         unfinished = [each for each in self.machines if not each.complete and each.bucket is bucket]
         if unfinished and present is not None and self.chance.random() < 0.5:
             self._stop(machine)
-            self._restore(unfinished[0], adopt=True)
-        elif present is not None and mark is not None and mark.lineage != lineage:
-            self._replace(machine, present)
-        else:
-            self._adopt(machine)
-        self._run_until(self._no_operator, "the operator's command ends")
-        self._start_all()
+            return self._restore(unfinished[0], adopt=True)
+        lineage = machine.database.identity.lineage
+        if present is not None and mark is not None and mark.lineage != lineage:
+            return self._replace(machine, present)
+        return self._adopt(machine)
 
     def _current(self, bucket: Bucket) -> bool:
         present = bucket.present
