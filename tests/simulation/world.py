@@ -108,10 +108,9 @@ class Machine:
     bucket: Bucket
     complete: bool = True
     restoring: bool = False
-    excused: bool = False
-    """It may need an operator before it publishes again."""
+    troubles: int = 0
+    """What happened to it that may need an operator before it publishes again."""
     processes: list[Process] = field(default_factory=list)
-    uninstalls: int = 0
     sent: Commit | None = None
     """The newest commit that it published itself."""
     sent_to: dict[str, Commit] = field(default_factory=dict)
@@ -520,7 +519,8 @@ class World:
             database.side.show(content)
             if self.chance.random() < 0.3:
                 database.side.show(database.side.copy())
-        machine.sent, machine.excused = None, True
+        machine.sent = None
+        machine.troubles += 1
         machine.rolled_back_to = database.last
 
     def do_clone(self) -> None:
@@ -532,7 +532,8 @@ class World:
         if len(self.machines) == MACHINES or not machine.usable:
             return
         twin = self._machine(self.chance.choice(self.buckets))
-        twin.excused = machine.excused = True
+        twin.troubles = 1
+        machine.troubles += 1
         twin.database.load(machine.database.save())
         twin.database.durable()
         twin.rolled_back_to = machine.rolled_back_to
@@ -551,7 +552,7 @@ class World:
         if machine.usable:
             self._note(f"{machine} is moved")
             self._stop(machine)
-            machine.excused = True
+            machine.troubles += 1
             machine.database.place += MACHINES
             machine.database.side.show(None)
 
@@ -559,7 +560,7 @@ class World:
         machine = self._any()
         if machine.usable and not self.server:
             self._note(f"somebody deletes the side file of {machine}")
-            machine.excused = True
+            machine.troubles += 1
             machine.database.side.show(None)
 
     def do_readdress(self) -> None:
@@ -578,7 +579,8 @@ class World:
     def _point(self, machine: Machine, bucket: Bucket) -> None:
         self._note(f"{machine} is to publish to {bucket.name}")
         self._stop(machine)
-        machine.bucket, machine.excused = bucket, True
+        machine.bucket = bucket
+        machine.troubles += 1
         self.boot(machine)
 
     def _stop(self, machine: Machine) -> None:
@@ -617,7 +619,7 @@ class World:
         if behind and self.chance.random() < 0.5:
             machine = self.chance.choice(behind)  # whose status tells an operator to do it
         # An operator who is not in trouble may do it too, seldom.
-        if machine.usable and (machine.excused or behind or self.chance.random() < 0.2):
+        if machine.usable and (machine.troubles or behind or self.chance.random() < 0.2):
             self._adopt(machine)
 
     def _adopt(self, machine: Machine) -> Thread:
@@ -649,7 +651,7 @@ class World:
                 raise promises.Broken("5 fenced", f"{named} was to be replaced: {report.replaced}")
             return report.action
 
-        machine.excused = True  # its lineage may become another one
+        machine.troubles += 1  # its lineage may become another one
         return self._publish(machine, "replace", named, replacing)
 
     def _publish(
@@ -663,16 +665,16 @@ class World:
 
         def work() -> object:
             thread = current()
-            commit, uninstalls = machine.database.commit, machine.uninstalls
-            exchanges = bucket.exchanges
+            commit = machine.database.commit
+            exchanges, troubles = bucket.exchanges, machine.troubles
             store = self._store(machine)
             source = SimulatedSource(machine.database, machine.name)
             source.install(None)
             thread.order = order
             answer = publish(source, store, self._publisher(machine, store))
             promises.promise_5_acknowledged(machine, commit, bucket, exchanges)
-            if order and uninstalls == machine.uninstalls and machine.bucket is bucket:
-                machine.excused = bucket.excused = False
+            if order and (exchanges, troubles) == (bucket.exchanges, machine.troubles):
+                machine.troubles, bucket.excused = 0, False
             return answer
 
         return self._operate(machine, name, work)
@@ -717,8 +719,7 @@ class World:
             try:
                 source.uninstall()
             finally:
-                machine.excused = True
-                machine.uninstalls += 1
+                machine.troubles += 1
                 machine.saved.clear()
 
         self._operate(machine, "uninstall", work)
@@ -740,9 +741,10 @@ class World:
         self._restore(machine, adopt)
 
     def _restore(self, machine: Machine, adopt: bool) -> Thread:
-        machine.restoring, machine.complete, machine.excused = True, False, False
+        machine.restoring, machine.complete, machine.troubles = True, False, 0
         machine.saved.clear()
         database, bucket = machine.database, machine.bucket
+        exchanges = bucket.exchanges
 
         def work() -> object:
             thread = current()
@@ -782,7 +784,8 @@ class World:
                 machine.restoring = False
             promises.promise_7_verified(thread)
             if adopt:
-                bucket.excused = False
+                if bucket.exchanges == exchanges:
+                    bucket.excused = False
                 if machine.processes == [thread.process]:
                     self.boot(machine)
             return report.serial
@@ -839,9 +842,9 @@ class World:
             return False
         if bucket.present is not None:
             owner: Machine = bucket.present.owner
-            return owner.complete and not owner.excused and owner.bucket is bucket
+            return owner.complete and not owner.troubles and owner.bucket is bucket
         here = [each for each in self.machines if each.complete and each.bucket is bucket]
-        return not any(each.excused for each in here)
+        return not any(each.troubles for each in here)
 
     def _operator_decides(self, bucket: Bucket) -> None:
         """Stop the others, and say which controller is the one."""
