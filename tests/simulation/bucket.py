@@ -47,6 +47,8 @@ class Version:
     mark: Mark | None
     commit: Commit
     owner: Any
+    proof: object = None
+    """What shows that a database descends from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Sender:
 
     machine: Any
     commit: Commit
+    proof: object = None
     adopting: bool = False
 
 
@@ -101,7 +104,7 @@ class Bucket:
         if onto != (None if self.present is None else str(self.number)):
             raise Conflict("the object is another one")
         commit = self.landed(self, sender, how, body, mark, sent)
-        self.show(Version(body, mark, commit, sender.machine))
+        self.show(Version(body, mark, commit, sender.machine, sender.proof))
         stat = self.stat()
         assert stat is not None
         return stat

@@ -355,6 +355,29 @@ class Position(NamedTuple):
         return "a gap"
 
 
+class Proof(NamedTuple):
+    """Where a cut was: its installation and its newest row."""
+
+    installation: str
+    number: int
+    stamp: int
+
+    @classmethod
+    def of(cls, database: Database) -> Proof:
+        _, number, stamp = Position.of(database)
+        return cls(database.identity.installation, number, stamp)
+
+    def shown_by(self, database: Database) -> bool:
+        """Whether the journal holds that row, and those before it."""
+        if self.installation not in database.identity.installations:
+            return False
+        if not self.stamp:
+            return not database.server
+        wanted = range(max(1, self.number - ORIGIN_ROWS + 1), self.number + 1)
+        found = [row for row in database.journal if row.number in wanted]
+        return len(found) == len(wanted) and found[-1].stamp == self.stamp
+
+
 class SimulatedCut:
     """A snapshot of the database; others write on while it is open."""
 
@@ -512,6 +535,7 @@ class SimulatedSource:
         self._call("cut")
         thread = current()
         thread.cut_commit = self.database.commit
+        thread.cut_proof = Proof.of(self.database)
         thread.in_cut = True
         try:
             yield SimulatedCut(self.database, memory)

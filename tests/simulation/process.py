@@ -102,6 +102,7 @@ class Thread(greenlet):
         self.order = ""
         self.read_commit: Any = None
         self.cut_commit: Any = None
+        self.cut_proof: object = None
         self.result: object = None
         self.error: BequestError | None = None
         process.threads.append(self)

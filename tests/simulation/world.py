@@ -13,12 +13,10 @@ addresses) do not happen in every world: the others must become current by thems
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
 
 from greenlet import getcurrent
 
@@ -38,9 +36,9 @@ from bequest_adapters.stores.retrying import retrying
 
 from . import promises
 from .bucket import BODY_FAULTS, READ_FAULTS, WRITE_FAULTS, Bucket, Sender, SimulatedStore, Version
-from .database import ORIGIN_ROWS, Commit, Database, SimulatedSource, SimulatedTarget
+from .database import Commit, Database, SimulatedSource, SimulatedTarget
+from .machine import Machine
 from .process import Clocks, Crash, Lock, Process, Thread, current
-from .sidefile import Content
 
 LIMITS = Limits(tail_free_bytes=1500, tail_share=0.0, lock_seconds=20.0, retry_last_seconds=8.0)
 CHAOS_STEPS = 300
@@ -97,44 +95,6 @@ class Hundreds:
 
     def next_after(self, time: float) -> float:
         return (time // 100 + 1) * 100
-
-
-@dataclass(eq=False)
-class Machine:
-    """A controller's machine: its disk, and the processes on it."""
-
-    name: str
-    database: Database
-    bucket: Bucket
-    complete: bool = True
-    restoring: bool = False
-    troubles: int = 0
-    """What happened to it that may need an operator before it publishes again."""
-    processes: list[Process] = field(default_factory=list)
-    sent: Commit | None = None
-    """The newest commit that it published itself."""
-    sent_to: dict[str, Commit] = field(default_factory=dict)
-    saved: deque[tuple[dict[str, Any], Content | None]] = field(
-        default_factory=lambda: deque(maxlen=3)
-    )
-    rolled_back_to: int | None = None
-    """The last row of its journal after a roll-back."""
-
-    def forgot_where_it_was_rolled_back(self) -> bool:
-        """Whether its journal no longer reaches back to there; see docs/reliability.md."""
-        journal = self.database.journal
-        return (
-            self.rolled_back_to is not None
-            and bool(journal)
-            and journal[0].number > self.rolled_back_to - ORIGIN_ROWS
-        )
-
-    @property
-    def usable(self) -> bool:
-        return self.complete and not self.restoring
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class World:
@@ -288,10 +248,10 @@ class World:
         bucket = machine.bucket
 
         def sender() -> Sender:
-            commit = current().cut_commit
+            thread = current()
             if adopting and bucket.present is not None:
-                commit = bucket.present.commit
-            return Sender(machine, commit, adopting)
+                return Sender(machine, bucket.present.commit, thread, adopting)
+            return Sender(machine, thread.cut_commit, thread.cut_proof)
 
         store: Store = SimulatedStore(bucket, sender, self.chance)
         if self.patient:
@@ -753,6 +713,7 @@ class World:
             def born(heir: bool) -> None:
                 promises.promise_8_replaced(database, thread.read_commit)
                 machine.sent = machine.rolled_back_to = None
+                machine.birth = thread
                 if heir:
                     # From now on it is a controller's database: somebody may start it at once, and
                     # whatever becomes of the restore, nobody has to restore it again.
@@ -838,12 +799,14 @@ class World:
                 self.boot(machine)
 
     def _heals_by_itself(self, bucket: Bucket) -> bool:
+        here = [each for each in self.machines if each.complete and each.bucket is bucket]
+        present = bucket.present
+        if present is not None and any(each.proves(present) for each in here):
+            return True
         if bucket.excused:
             return False
-        if bucket.present is not None:
-            owner: Machine = bucket.present.owner
-            return owner.complete and not owner.troubles and owner.bucket is bucket
-        here = [each for each in self.machines if each.complete and each.bucket is bucket]
+        if present is not None:
+            return present.owner in here and not present.owner.troubles
         return not any(each.troubles for each in here)
 
     def _operator_decides(self, bucket: Bucket) -> None:
