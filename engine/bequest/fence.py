@@ -42,7 +42,9 @@ def judge(
         return _create(memory, store), None
     mark = ours(memory, stat, store)
     for intent in memory.intents:
-        if (intent.serial, intent.token) == (mark.serial, mark.token):
+        # A database that was rolled back behind its intent does not hold what it meant to publish.
+        same = (intent.serial, intent.token) == (mark.serial, mark.token)
+        if same and descends(mark.origin) is not False:
             return Verdict.ACKNOWLEDGE, intent
     if mark.epoch > memory.epoch:
         raise _superseded(memory, mark, store)

@@ -63,7 +63,7 @@ _STEP: Final = {Operation.INSERT: 1, Operation.DELETE: -1}
 
 
 class _Stale(Exception):
-    """Capture does not cover the cut's schema."""
+    """Capture is not installed, or does not cover the cut's schema."""
 
 
 class _Apart(Exception):
@@ -112,7 +112,7 @@ class Publisher:
         self._clock = clock
         self._limits = limits or Limits()
         self._mode = mode
-        self._token = token
+        self.token = token
         self._progress = progress
         self._apart = apart
         self._by = by
@@ -198,14 +198,14 @@ class Publisher:
     def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
         overtaken: Overtaken | None = None
         for _ in range(ATTEMPTS):
-            memory, stat, verdict = self._fence(check)
-            if self._replacing is None:
-                check_allowed(self._store, memory.key_id)
-            if verdict is not Verdict.CONTINUE or not memory.position:
-                reason = reason or verdict.value
-            if memory.key_id != self._key_id():
-                reason = reason or "the object is not under the current key"
             try:
+                memory, stat, verdict = self._fence(check)
+                if self._replacing is None:
+                    check_allowed(self._store, memory.key_id)
+                if verdict is not Verdict.CONTINUE or not memory.position:
+                    reason = reason or verdict.value
+                if memory.key_id != self._key_id():
+                    reason = reason or "the object is not under the current key"
                 report = self._attempt(memory, stat, reason, exact)
             except _Stale:
                 self._source.install()
@@ -229,6 +229,8 @@ class Publisher:
 
     def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
         memory = self._source.recall()
+        if not memory.installation:
+            raise _Stale
         if self._replacing is not None:
             return replace(memory, position=""), self._named(self._replacing), Verdict.REWRITE
         unsure = check or not self._checked or memory.intents or memory.store != self._store.name
@@ -255,13 +257,17 @@ class Publisher:
             )
         return stat
 
-    def _next_mark(self, memory: Memory, origin: str) -> Mark:
-        """The mark of the next publish; a replaced object of this lineage comes before it."""
+    def _next_mark(self, memory: Memory, stat: Stat | None, origin: str) -> Mark:
+        """The mark of the next publish; the object of this lineage that it replaces comes before.
+
+        A copy of this database may have published more often and added nothing, and a database that
+        was adopted as a copy does not remember how often it has published.
+        """
         serial = memory.serial
-        there = self._replacing
+        there = None if stat is None else stat.mark
         if there is not None and there.lineage == memory.lineage:
             serial = max(serial, there.serial)
-        return Mark(memory.lineage, memory.epoch, serial + 1, self._token(), origin)
+        return Mark(memory.lineage, memory.epoch, serial + 1, self.token(), origin)
 
     def _attempt(
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool
@@ -289,7 +295,7 @@ class Publisher:
             changed = _difference(memory.attributes, attributes)
             if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
-            mark = self._next_mark(memory, cut.origin)
+            mark = self._next_mark(memory, stat, cut.origin)
             data, chain = b"", bytes.fromhex(memory.chain)
             # With an intent whose outcome is open, an empty tail settles it: whatever is still on
             # its way to the store then finds another object than the one it names.
@@ -406,7 +412,7 @@ class Publisher:
                 if cut.stale:
                     raise _Stale
                 at = self._clock.time()
-                mark = self._next_mark(memory, cut.origin)
+                mark = self._next_mark(memory, stat, cut.origin)
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
                 header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)

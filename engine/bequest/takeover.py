@@ -10,7 +10,6 @@ publish, or refused by the fence, and never leaves two owners of one epoch.
 from __future__ import annotations
 
 import re
-import uuid
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -45,7 +44,7 @@ def adopt(source: Source, store: Store, publisher: Publisher, limits: Limits) ->
         if stat and mark and not is_ancestor(memory, mark, source.descends):
             kept = _keep(store, stat, mark)
         if not owner:
-            source.remember(_taken(memory, mark), durable=True)
+            source.remember(_taken(memory, mark, publisher.token()), durable=True)
     if owner:
         return _adopted(memory, publisher.publish(check=True, exact=True), adopted=False)
     report = _published(source, store, publisher, mark)
@@ -74,9 +73,9 @@ def replace_named(
         replaced = _facts(store, mark)
         kept = _keep(store, stat, mark)
         if mark.lineage == memory.lineage and not _owns(memory, stat, store, source):
-            source.remember(_taken(memory, mark), durable=True)
+            source.remember(_taken(memory, mark, publisher.token()), durable=True)
         elif memory.copied:
-            source.remember(_taken(memory, None), durable=True)
+            source.remember(_taken(memory, None, publisher.token()), durable=True)
     report = publisher.publish(rewrite=True, check=True, exact=True, replacing=mark)
     return replace(report, replaced=replaced, kept=kept)
 
@@ -113,12 +112,12 @@ def _owns(memory: Memory, stat: Stat | None, store: Store, source: Source) -> bo
     return True
 
 
-def _taken(memory: Memory, mark: Mark | None) -> Memory:
+def _taken(memory: Memory, mark: Mark | None, installation: str) -> Memory:
     """Who the database is from now on, which nobody else has ever been."""
     epoch = memory.epoch if mark is None else max(memory.epoch, mark.epoch)
     return replace(
         memory,
-        installation=uuid.uuid4().hex,
+        installation=installation,
         epoch=epoch + 1,
         position="",
         intents=(),

@@ -47,33 +47,51 @@ class Version:
     mark: Mark | None
     commit: Commit
     owner: Any
-    family: int
+    proof: object = None
+    """What shows that a database descends from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who writes, and by which right."""
+    """Who writes, and which commit."""
 
     machine: Any
-    family: int
-    head: Commit
-    overwrite: bool = False
+    commit: Commit
+    proof: object = None
     adopting: bool = False
 
 
-Landed = Callable[[Sender, str, bytes, Mark, int], Commit]
-"""Told of every write before it is visible: sender, how, body, mark, bytes sent."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An operator's command to replace an object, of which a copy was kept for it."""
+
+    version: Version
+    machine: Any
+    named: str
+    """``"adopt"``, or LINEAGE/SERIAL."""
 
 
-@dataclass
+Landed = Callable[["Bucket", Sender, str, bytes, Mark, int], Commit]
+"""Told of every write before it is visible: bucket, sender, how, body, mark, bytes sent."""
+
+
+@dataclass(eq=False)
 class Bucket:
     """The object itself, as strict as the strictest store."""
 
     landed: Landed
+    name: str = "sim://bucket"
     present: Version | None = None
     number: int = 0
     late: list[Callable[[], None]] = field(default_factory=list)
     older: deque[Version] = field(default_factory=lambda: deque(maxlen=4))
+    kept: dict[str, Bucket] = field(default_factory=dict)
+    orders: list[Order] = field(default_factory=list)
+    acknowledged: list[Commit] = field(default_factory=list)
+    """What was reported as stored here, and must be in the object or in a kept copy."""
+    exchanges: int = 0
+    excused: bool = False
+    """Somebody deleted or exchanged the object: an operator may be needed."""
 
     def stat(self) -> Stat | None:
         if self.present is None:
@@ -85,8 +103,8 @@ class Bucket:
     ) -> Stat:
         if onto != (None if self.present is None else str(self.number)):
             raise Conflict("the object is another one")
-        commit = self.landed(sender, how, body, mark, sent)
-        self.show(Version(body, mark, commit, sender.machine, sender.family))
+        commit = self.landed(self, sender, how, body, mark, sent)
+        self.show(Version(body, mark, commit, sender.machine, sender.proof))
         stat = self.stat()
         assert stat is not None
         return stat
@@ -97,12 +115,32 @@ class Bucket:
             self.older.append(self.present)
         self.present = version
         self.number += 1
+        if version is not None and self.name not in version.commit.stored:
+            version.commit.stored = (*version.commit.stored, self.name)
+
+    def exchange(self, version: Version | None) -> None:
+        """Somebody deletes the object, or puts another one in its place."""
+        self.excused = True
+        self.exchanges += 1
+        self.acknowledged = []
+        self.show(version)
+
+    def keep(self, onto: str, label: str) -> str:
+        present = self.present
+        if present is None or onto != str(self.number):
+            raise Conflict("the object is another one")
+        names = (f"{label}.{number}" if number else label for number in range(100))
+        for name in names:
+            copy = self.kept.setdefault(name, Bucket(self.landed, f"{self.name}.{name}"))
+            if copy.present is None:
+                copy.show(present)
+            if copy.present is present:
+                return copy.name
+        raise AssertionError("so many copies")
 
 
 class SimulatedStore:
-    """`bequest.ports.Store` over a bucket."""
-
-    name = "sim://bucket"
+    """`bequest.ports.Store` and `bequest.ports.Keeping` over a bucket."""
 
     def __init__(
         self,
@@ -113,6 +151,10 @@ class SimulatedStore:
         self.bucket = bucket
         self._sender = sender
         self._chance = chance
+
+    @property
+    def name(self) -> str:
+        return self.bucket.name
 
     def head(self) -> Stat | None:
         kind = self._ask("head")
@@ -162,6 +204,15 @@ class SimulatedStore:
             "rewrite",
             lambda: self.bucket.put(sender, "rewrite", data, mark, version, len(data)),
         )
+
+    def keep(self, onto: Stat, label: str) -> str:
+        kind = self._ask("keep")
+        address = self.bucket.keep(onto.version, label)
+        if current().order and self.bucket.present is not None:
+            order = Order(self.bucket.present, current().process.machine, current().order)
+            self.bucket.orders.append(order)
+        self._answer(kind)
+        return address
 
     def close(self) -> None:
         pass

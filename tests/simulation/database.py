@@ -1,22 +1,30 @@
 """A simulated controller's database: what survives a crash, and what a power cut takes.
 
+It comes in two kinds. In a *file*, as on SQLite, what is remembered lies in a side file, and the
+journal is a ring that trims itself. On a *server*, as on PostgreSQL, it lies in the database, and
+the publisher trims.
+
 Fault model: any call may find the database busy; the process may be killed at any call; a power
-cut takes back any number of the last commits, but never what a durable `remember` covered. The
-journal is cut off at its limit. Triggers of the application make the journal name wrong
-operations. A changed schema may leave some writes without a journal row. Writers never wait.
+cut takes back any number of the last commits, and of the side file's last records, but never what a
+durable `remember` covered. The journal is cut off at its limit. Triggers of the application make
+the journal name wrong operations. A changed schema may leave some writes without a journal row.
+Writers never wait. No two writes anywhere have the same time stamp.
 """
 
 from __future__ import annotations
 
 import random
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
+from bequest import ancestry
 from bequest.check import Check, asked
-from bequest.errors import Refused
+from bequest.errors import Refused, Unreachable
 from bequest.model import (
     Attributes,
     Catalog,
@@ -32,10 +40,45 @@ from bequest.model import (
 )
 
 from .process import Lock, busy, current
+from .sidefile import SideFile
 
 JOURNAL_LIMIT = 40
+ROUND = 8
+"""So often does the ring trim itself."""
+ORIGIN_ROWS = 5
 ITEMS, NOTES = 1, 2
 _OPERATIONS = tuple(Operation)[:4]
+
+
+class Journalled(NamedTuple):
+    """One row of the journal."""
+
+    number: int
+    table: int
+    operation: Operation
+    key: int | None
+    at: float
+    stamp: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the database says that it is."""
+
+    installation: str = ""
+    lineage: str = ""
+    epoch: int = 0
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def installations(self) -> tuple[str, ...]:
+        return (self.installation, *self.earlier) if self.installation else ()
+
+    def succeeded(self, memory: Memory) -> Identity:
+        earlier = self.earlier
+        if self.installation and self.installation != memory.installation:
+            earlier = (self.installation, *earlier)[:8]
+        return Identity(memory.installation, memory.lineage, memory.epoch, earlier)
 
 
 @dataclass(eq=False)
@@ -48,6 +91,8 @@ class Commit:
     notes: tuple[str, ...]
     generation: int
     mutations: int
+    stored: tuple[str, ...] = ()
+    """The addresses whose objects have held it."""
 
     def same(self, rows: dict[int, str], notes: Counter[str], generation: int) -> bool:
         return self.rows == rows and self.generation == generation and Counter(self.notes) == notes
@@ -62,26 +107,33 @@ class Commit:
 
 @dataclass
 class Database:
-    """The file."""
+    """What the controller writes to. ``place`` is where it is, ``home`` where it was set up."""
 
     commit: Commit
     chance: random.Random
+    stamps: Iterator[int]
+    server: bool = False
     fragile: bool = False
+    place: int = 0
     rows: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    journal: list[tuple[int, int, Operation, int | None, float]] = field(default_factory=list)
+    journal: list[Journalled] = field(default_factory=list)
     last: int = 0
     generation: int = 1
     captured: int = 0
-    installation: int = 0
+    capture: int = 0
+    identity: Identity = Identity()
     memory: Memory = field(default_factory=Memory)
+    home: int = 0
     publishing: Lock = field(default_factory=Lock)
     leader: Any = None
-    landed: Commit | None = None
     undo: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.side = SideFile(self.chance, self.fragile)
+
     def save(self) -> dict[str, Any]:
-        """All that a power cut or a copy of the file is about."""
+        """All that a power cut or a copy of the database is about."""
         return {
             "commit": self.commit,
             "rows": dict(self.rows),
@@ -90,8 +142,10 @@ class Database:
             "last": self.last,
             "generation": self.generation,
             "captured": self.captured,
-            "installation": self.installation,
+            "capture": self.capture,
+            "identity": self.identity,
             "memory": self.memory,
+            "home": self.home,
         }
 
     def load(self, saved: dict[str, Any]) -> None:
@@ -111,6 +165,20 @@ class Database:
         if self.undo:
             self.load(self.undo[self.chance.randrange(len(self.undo))])
             self.undo = [self.save()]
+        self.side.power_cut()
+
+    def recall(self) -> Memory:
+        who = self.identity
+        if not who.installation:
+            return Memory()
+        if self.server:
+            copied = "" if self.home == self.place else "it was copied from another server"
+            return replace(self.memory, copied=copied) if copied else self.memory
+        record = self.side.records.get(who.installation)
+        copied = self.side.stranger(record)
+        if copied or record is None:
+            return Memory(who.installation, who.lineage, who.epoch, copied=copied)
+        return replace(record, lineage=who.lineage, epoch=who.epoch)
 
     def write(self, at: float, number: int) -> None:
         """One transaction of the controller. It never waits and never fails."""
@@ -160,16 +228,62 @@ class Database:
         self._bounded()
 
     def _bounded(self) -> None:
-        """The trigger that keeps the journal's limit, and the end of the transaction."""
-        if len(self.journal) > JOURNAL_LIMIT:
+        """The server's limit of the journal, and the end of the transaction."""
+        if self.server and len(self.journal) > JOURNAL_LIMIT:
             del self.journal[:-1]
+            self.capture = next(self.stamps)
         self.changed()
 
     def _note(self, table: int, operation: Operation, key: int | None, at: float) -> None:
-        # A rebuilt table lost its triggers: nothing is journalled until capture is mended.
+        # A rebuilt table lost its triggers: nothing is journalled until capture is repaired.
         if self.captured == self.generation or (self.captured and self.generation % 2):
-            self.last += 1
-            self.journal.append((self.last, table, operation, key, at))
+            self._journalled(table, operation, key, at)
+
+    def _journalled(self, table: int, operation: Operation, key: int | None, at: float) -> None:
+        self.last += 1
+        self.journal.append(Journalled(self.last, table, operation, key, at, next(self.stamps)))
+        if not self.server and self.last % ROUND == 0:
+            del self.journal[: -(JOURNAL_LIMIT - ROUND)]
+
+    def install(self, identity: Identity) -> bool:
+        """Make capture whole; a database that does not say who it is becomes ``identity``."""
+        changed = self.captured != self.generation
+        if changed and self.captured:
+            # Its own row tells what was written without one from what was there before.
+            self._journalled(0, Operation.TOUCH, None, 0.0)
+        if changed:
+            self.captured = self.generation
+            self.capture = next(self.stamps)
+        if not self.identity.installation:
+            changed, self.identity, self.home = True, identity, self.place
+            self.memory = Memory(identity.installation, identity.lineage, identity.epoch)
+        if changed:
+            self._bounded()
+        return changed
+
+    def uninstall(self) -> None:
+        self.identity, self.memory, self.captured = Identity(), Memory(), 0
+        self.journal, self.last = [], 0
+        self.changed()
+
+    def trim(self, after: int) -> None:
+        """What the publisher trims, down to the rows that prove descent."""
+        seen = sum(row.number <= after for row in self.journal)
+        del self.journal[: max(0, seen - ORIGIN_ROWS)]
+        self.changed()
+
+    def holds(self, installation: str, described: str) -> bool | None:
+        """Whether the journal contains the rows that an origin describes."""
+        if self.server:
+            if described.startswith("empty"):
+                return True if described == f"empty{self.capture}" else None
+            stamps = {str(row.stamp) for row in self.journal}
+            return True if stamps.issuperset(described.split(".")) else None
+        last, count, digest = map(int, described.split("."))
+        if self.last < last:
+            return False
+        found = _stamps(self.journal, last - count, last)
+        return _digest(installation, found) == digest if len(found) == count else None
 
     @property
     def catalog(self) -> Catalog:
@@ -189,9 +303,79 @@ class Database:
         return [(key, value, *wide) for key, value in sorted(self.rows.items())]
 
 
-def parse(position: str) -> tuple[int, int]:
-    installation, _, last = position.partition(":")
-    return int(installation), int(last)
+def newest_rows(
+    journal: Sequence[Journalled], capture: int, installation: str, *, server: bool
+) -> str:
+    """What an origin says of the journal."""
+    if not journal:
+        return f"empty{capture}" if server else ""
+    last = journal[-1].number
+    found = _stamps(journal, last - ORIGIN_ROWS, last)
+    if server:
+        return ".".join(map(str, found))
+    return f"{last}.{len(found)}.{_digest(installation, found)}"
+
+
+def _stamps(journal: Sequence[Journalled], after: int, last: int) -> list[int]:
+    return [row.stamp for row in journal if after < row.number <= last]
+
+
+def _digest(installation: str, stamps: Sequence[int]) -> int:
+    return crc32(f"{installation} {stamps}".encode())
+
+
+class Position(NamedTuple):
+    """Where in the journal: a row, its time stamp, and since when capture is whole."""
+
+    capture: int
+    number: int
+    stamp: int
+
+    @classmethod
+    def of(cls, database: Database) -> Position:
+        stamp = database.journal[-1].stamp if database.journal else 0
+        return cls(database.capture, database.last, stamp)
+
+    @classmethod
+    def parsed(cls, text: str) -> Position:
+        return cls(*map(int, text.split(":")))
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self))
+
+    def fault(self, capture: int, journal: Sequence[Journalled]) -> str:
+        """Why the journal does not go on from here; empty when it does."""
+        if self.capture != capture:
+            return "capture was repaired"
+        if not self.number:
+            return "a gap" if journal and journal[0].number > 1 else ""
+        for row in journal:
+            if row.number == self.number:
+                return "" if row.stamp == self.stamp else "another row"
+        return "a gap"
+
+
+class Proof(NamedTuple):
+    """Where a cut was: its installation and its newest row."""
+
+    installation: str
+    number: int
+    stamp: int
+
+    @classmethod
+    def of(cls, database: Database) -> Proof:
+        _, number, stamp = Position.of(database)
+        return cls(database.identity.installation, number, stamp)
+
+    def shown_by(self, database: Database) -> bool:
+        """Whether the journal holds that row, and those before it."""
+        if self.installation not in database.identity.installations:
+            return False
+        if not self.stamp:
+            return not database.server
+        wanted = range(max(1, self.number - ORIGIN_ROWS + 1), self.number + 1)
+        found = [row for row in database.journal if row.number in wanted]
+        return len(found) == len(wanted) and found[-1].stamp == self.stamp
 
 
 class SimulatedCut:
@@ -199,23 +383,28 @@ class SimulatedCut:
 
     def __init__(self, database: Database, memory: Memory) -> None:
         self._journal = tuple(database.journal)
+        self._installations = database.identity.installations
+        self._server, self._capture = database.server, database.capture
         self._rows = {ITEMS: database.whole_rows(ITEMS), NOTES: database.whole_rows(NOTES)}
         self._catalog = database.catalog
         self._generation = database.generation
-        self.stale = database.generation != database.captured
-        self.position = "" if self.stale else self.place(database)
+        self.stale = database.generation != database.captured or not self._installations
+        self.position = "" if self.stale else str(Position.of(database))
         self._after = 0
         self.fault = "nothing was published yet"
         if memory.position:
-            installation, self._after = parse(memory.position)
-            first = self._journal[0][0] if self._journal else database.last + 1
-            gap = self._after > database.last or first > self._after + 1
-            mended = installation != database.installation
-            self.fault = "capture was mended" if mended else "a gap" if gap else ""
+            position = Position.parsed(memory.position)
+            self._after = position.number
+            self.fault = position.fault(database.capture, self._journal)
 
-    @staticmethod
-    def place(database: Database) -> str:
-        return f"{database.installation}:{database.last}"
+    @property
+    def origin(self) -> str:
+        if self.stale:
+            return ""
+        return ancestry.origin_of(
+            self._installations,
+            lambda each: newest_rows(self._journal, self._capture, each, server=self._server),
+        )
 
     def catalog(self) -> Catalog:
         return self._catalog
@@ -231,9 +420,10 @@ class SimulatedCut:
 
     def mutations(self) -> Iterator[Mutation]:
         current().call("mutations")
-        for number, table, operation, key, at in self._journal:
-            if number > self._after:
-                yield Mutation(table, operation, () if key is None else (key,), None, at)
+        for row in self._journal:
+            if row.number > self._after:
+                key = () if row.key is None else (row.key,)
+                yield Mutation(row.table, row.operation, key, None, row.at)
 
     def lookup(self, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
         wanted = set(keys)
@@ -256,24 +446,26 @@ class SimulatedSource:
         self.name = f"sim://{name}"
 
     def installed(self) -> bool:
-        return self.database.captured != 0
+        return bool(self.database.identity.installation)
 
     def install(self, selection: Selection | None = None) -> bool:
         self._call("install")
-        database = self.database
-        changed = database.captured != database.generation
-        if changed:
-            database.captured = database.generation
-            database.installation = database.chance.getrandbits(40)
-            database.changed()
-        return changed
+        database, new = self.database, Identity()
+        if not database.identity.installation:
+            lineage = f"{database.chance.getrandbits(128):032x}"
+            new = Identity(f"i{next(database.stamps)}", str(uuid.UUID(lineage)), 1)
+            if not database.server:
+                # Before the database knows it: it never looks like a copy.
+                database.side.take_over(new.installation)
+                database.side.append(Memory(installation=new.installation), durable=True)
+                current().call("introduced")
+        return database.install(new)
 
     def uninstall(self) -> None:
         self._call("uninstall")
-        database = self.database
-        database.memory, database.captured = Memory(), 0
-        database.journal, database.last = [], 0
-        database.changed()
+        self.database.uninstall()
+        current().call("uninstalled")
+        self.database.side.remove()
 
     @contextmanager
     def exclusive(self, timeout_seconds: float) -> Iterator[None]:
@@ -295,31 +487,55 @@ class SimulatedSource:
 
     def recall(self) -> Memory:
         self._call("recall")
-        return self.database.memory
+        return self.database.recall()
 
     def remember(self, memory: Memory, *, durable: bool) -> None:
         self._call("remember")
-        self.database.memory = memory
-        self.database.durable() if durable else self.database.changed()
+        database = self.database
+        if not database.identity.installation:
+            raise Unreachable(f"{self.name} has been uninstalled")
+        memory = replace(memory, copied="") if memory.copied else memory
+        after = database.identity.succeeded(memory)
+        another = after != database.identity
+        if database.server:
+            if after.installation != database.identity.installation:
+                database.home = database.place
+            database.identity, database.memory = after, memory
+            database.durable() if durable else database.changed()
+        else:
+            if another:
+                self._become(after)
+            if durable or another:
+                database.durable()
+                current().call("synced")
+            if another:
+                database.side.take_over(memory.installation)
+            database.side.append(memory, durable=durable or another)
         current().call("remembered")
+
+    def _become(self, identity: Identity) -> None:
+        self.database.identity = identity
+        self.database.changed()
+        current().call("identified")
+
+    def descends(self, origin: str) -> bool | None:
+        self._call("descends")
+        database = self.database
+        return ancestry.descends(origin, database.identity.installations, database.holds)
 
     def trim(self, position: str) -> None:
         self._call("trim", may_fail=False)
-        if not position:
-            return
-        installation, after = parse(position)
-        database = self.database
-        if installation == database.installation:
-            database.journal = [
-                row for row in database.journal if row[0] >= min(after, database.last)
-            ]
-            database.changed()
+        if position and self.database.server:
+            found = Position.parsed(position)
+            if found.capture == self.database.capture:
+                self.database.trim(found.number)
 
     @contextmanager
     def cut(self, memory: Memory, *, again: bool = False) -> Iterator[SimulatedCut]:
         self._call("cut")
         thread = current()
         thread.cut_commit = self.database.commit
+        thread.cut_proof = Proof.of(self.database)
         thread.in_cut = True
         try:
             yield SimulatedCut(self.database, memory)
@@ -340,8 +556,8 @@ class SimulatedSource:
 
 
 def pending(database: Database, memory: Memory) -> Pending:
-    after = parse(memory.position)[1] if memory.position else 0
-    times = [row[4] for row in database.journal if row[0] > after]
+    after = Position.parsed(memory.position).number if memory.position else 0
+    times = [row.at for row in database.journal if row.number > after]
     return Pending(len(set(times)), len(times), min(times, default=None))
 
 
@@ -409,24 +625,26 @@ class SimulatedTarget:
         loading = Loading()
         yield loading
         thread.call("commit")
+        inherited = loading.inherited
+        if inherited is not None and not self.database.server:
+            self.database.side.take_over(inherited.installation)
+            self.database.side.append(inherited, durable=True)
+            thread.call("bequeathed")
         self.take(loading, thread.read_commit)
-        self._born(loading.inherited is not None)
+        self._born(inherited is not None)
         thread.call("committed")
 
     def take(self, loading: Loading, commit: Commit) -> None:
         """The one moment in which the target changes."""
-        database = self.database
+        database, memory = self.database, loading.inherited
         database.rows = {int(str(row[0])): str(row[1]) for row in loading.tables[ITEMS]}
         database.notes = tuple(str(row[0]) for row in loading.tables[NOTES])
         database.generation = loading.generation
-        database.journal, database.last, database.captured = [], 0, 0
-        database.memory = Memory()
-        if loading.inherited is not None:
-            database.memory = loading.inherited
-            database.captured = database.generation
-            database.installation = database.chance.getrandbits(40)
+        database.uninstall()
+        if memory is not None:
+            database.install(Identity(memory.installation, memory.lineage, memory.epoch))
+            database.memory = memory
         database.commit = replace(commit, parent=commit)  # a line of descent of its own
-        database.landed = database.commit
         database.durable()
 
     def close(self) -> None:

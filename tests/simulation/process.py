@@ -99,8 +99,10 @@ class Thread(greenlet):
         self.sleeping = False
         self.in_cut = False
         self.harmed = ""
+        self.order = ""
         self.read_commit: Any = None
         self.cut_commit: Any = None
+        self.cut_proof: object = None
         self.result: object = None
         self.error: BequestError | None = None
         process.threads.append(self)

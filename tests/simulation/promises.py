@@ -15,8 +15,8 @@ from bequest.model import Mark
 from bequest.snapshot.fold import Snapshot
 from bequest_adapters.cipher import KeyRing
 
-from .bucket import Sender, Version
-from .database import ITEMS, JOURNAL_LIMIT, Commit, Database, pending
+from .bucket import Bucket, Sender, Version
+from .database import ITEMS, JOURNAL_LIMIT, Commit, Database, Position
 from .process import Thread
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Broken(AssertionError):
         self.promise = promise
 
 
-def promise_2_consistent(sender: Sender, snapshot: Snapshot) -> Commit:
-    """What is published is the state at one cut; returns the commit."""
+def promise_2_consistent(commit: Commit, snapshot: Snapshot) -> None:
+    """What is published is the state at one cut."""
     rows: dict[int, str] = {}
     notes: Counter[str] = Counter()
     count = 0
@@ -48,12 +48,9 @@ def promise_2_consistent(sender: Sender, snapshot: Snapshot) -> Commit:
             else:
                 notes[str(row[0])] += 1
     generation = snapshot.attributes.get("user_version")
-    commit: Commit | None = sender.head
-    while commit is not None:
-        if commit.same(rows, notes, generation) and count == len(rows) + notes.total():  # type: ignore[arg-type]
-            return commit
-        commit = commit.parent
-    raise Broken("2 consistent", f"no commit ever had the state {rows} {notes}")
+    same = commit.same(rows, notes, generation)  # type: ignore[arg-type]
+    if not same or count != len(rows) + notes.total():
+        raise Broken("2 consistent", f"{rows} {notes} is not commit {commit.number}")
 
 
 def promise_3_one_whole_object(body: bytes, mark: Mark) -> Snapshot:
@@ -81,66 +78,82 @@ def promise_4_costs_the_change(how: str, sent: int, before: Commit, commit: Comm
         raise Broken("4 O(change)", f"{sent} bytes for {mutations} mutations")
 
 
-def promise_5_fenced(
-    sender: Sender,
-    before: Version | None,
-    mark: Mark,
-    commit: Commit,
-    *,
-    undone: bool,
-    twins: bool,
-) -> None:
-    """Only whoever owns the object writes it, and no write drops what an earlier one held.
+def promise_5_descends(bucket: Bucket, sender: Sender, mark: Mark, commit: Commit) -> None:
+    """An object is only ever replaced by its descendant, unless an operator named it.
 
-    ``undone``: somebody deleted the object or put an older one back, so it does not tell all that
-    was. A superseded controller that has not heard of it may then make it anew, until its heir
-    takes it back; and of
-    ``twins`` (copies of one database) nothing tells any more which one went on.
+    Then there is a copy of it. So nothing that an object ever held is lost by Bequest, and no two
+    controllers can write over each other.
     """
-    if before is None or before.mark is None or sender.overwrite:
+    before = bucket.present
+    if before is None or before.mark is None:
         return
     old = before.mark
-    if mark.lineage != old.lineage:
-        raise Broken("5 fenced", "another controller wrote the object")
-    if mark.epoch > old.epoch and undone:
-        return
-    if (mark.epoch, mark.serial) <= (old.epoch, old.serial) or mark.serial <= old.serial:
+    if mark.lineage == old.lineage and mark.serial <= old.serial:
         raise Broken("5 fenced", f"{mark} was written over {old}")
     if sender.adopting:
-        if mark.epoch != old.epoch + 1 or not commit.same(
-            before.commit.rows, Counter(before.commit.notes), before.commit.generation
-        ):
-            raise Broken("5 fenced", f"{mark} adopted {old}: another state, or no new epoch")
+        if mark.lineage != old.lineage or mark.epoch != old.epoch + 1:
+            raise Broken("5 fenced", f"{mark} adopted {old}")
         return
-    if mark.epoch != old.epoch:
-        raise Broken("5 fenced", f"{mark} changed the epoch of {old} without a restore")
-    if undone and old.epoch > 1 and sender.family != before.family:
-        # Two heirs of one epoch: the object was deleted, its superseded controller made it anew,
-        # and another replacement adopted that. The epoch no longer tells them apart; see "What is
-        # not promised" in docs/reliability.md.
-        return
-    if sender.family != before.family:
-        raise Broken("5 fenced", f"{sender.machine} wrote what is {before.owner}'s")
-    if not commit.holds(before.commit) and not (undone and twins):
-        raise Broken("5 fenced", f"commit {commit.number} dropped commit {before.commit.number}")
+    if not _ordered(bucket, sender, before):
+        if mark.lineage != old.lineage:
+            raise Broken("5 fenced", "another controller wrote the object")
+        if mark.epoch < old.epoch:
+            raise Broken("5 fenced", f"a superseded controller wrote {mark} over {old}")
+        if not commit.holds(before.commit) and not sender.machine.forgot_where_it_was_rolled_back():
+            lost = f"commit {commit.number} of {sender.machine} dropped {before.commit.number}"
+            raise Broken("5 fenced", f"{lost} of {before.owner}")
 
 
-def promise_5_acknowledged(machine: Machine, commit: Commit) -> None:
-    """What a publish reported as stored was stored."""
-    landed = machine.database.landed
-    if landed is None or not landed.holds(commit):
-        raise Broken("5 acknowledged", f"commit {commit.number} of {machine} is in no object")
+def _ordered(bucket: Bucket, sender: Sender, before: Version) -> bool:
+    """Whether an operator wanted it, with a copy kept."""
+    mark = before.mark
+    assert mark is not None
+    allowed = ("adopt", f"{mark.lineage}/{mark.serial}")
+    return any(
+        order.version is before and order.machine is sender.machine and order.named in allowed
+        for order in bucket.orders
+    )
 
 
-def promise_5_durable(machine: Machine, *, twins: bool) -> None:
+def promise_5_acknowledged(
+    machine: Machine, commit: Commit, bucket: Bucket, exchanges: int
+) -> None:
+    """What a publish reported as stored was stored.
+
+    ``exchanges``: how often somebody had exchanged the object when the publish began.
+    """
+    landed = machine.sent_to.get(bucket.name)
+    found: Commit | None = machine.database.commit
+    if landed is not None and landed.holds(commit):
+        found = landed
+    elif not machine.database.commit.holds(commit):
+        return  # the database was rolled back meanwhile
+    while found is not None and found.number >= commit.number:
+        if bucket.name in found.stored and found.holds(commit):
+            if bucket.exchanges == exchanges:
+                older = [each for each in bucket.acknowledged if found.holds(each)]
+                bucket.acknowledged = [
+                    *(each for each in bucket.acknowledged if each not in older),
+                    commit,
+                ]
+            return
+        found = found.parent
+    raise Broken("5 acknowledged", f"commit {commit.number} of {machine} is in no object")
+
+
+def promise_5_kept(bucket: Bucket) -> None:
+    """What was acknowledged is in the object, or in a copy that was kept of it."""
+    there = [each.present for each in (bucket, *bucket.kept.values())]
+    for commit in bucket.acknowledged:
+        if not any(version is not None and version.commit.holds(commit) for version in there):
+            raise Broken("5 acknowledged", f"commit {commit.number} is not in {bucket.name} now")
+
+
+def promise_5_durable(machine: Machine) -> None:
     """Nothing was published that a power cut could still take back from the database."""
     database = machine.database
-    if database.landed is not None and not database.commit.holds(database.landed):
-        if not twins:
-            raise Broken("5 durable", f"{machine} lost commit {database.landed.number}")
-        # A copy had published more than this machine had on its disk.
-        while database.landed is not None and not database.commit.holds(database.landed):
-            database.landed = database.landed.parent
+    if machine.sent is not None and not database.commit.holds(machine.sent):
+        raise Broken("5 durable", f"{machine} lost commit {machine.sent.number}")
 
 
 def promise_6_bounded(database: Database) -> None:
@@ -170,17 +183,14 @@ def promise_8_untouched(before: Commit, database: Database) -> None:
 
 def promise_9_honest(machine: Machine) -> None:
     """Nothing counts as stored that the database did not see stored."""
-    database, memory = machine.database, machine.database.memory
-    if not memory.position or memory.intents or database.captured != database.generation:
+    database = machine.database
+    if database.captured != database.generation:
         return
-    installation, _, after = memory.position.partition(":")
-    if int(installation) != database.installation or pending(database, memory).mutations:
+    memory = database.recall()
+    if not memory.position or memory.intents or memory.copied:
         return
-    first = database.journal[0][0] if database.journal else database.last + 1
-    if first > int(after) + 1:
+    position = Position.parsed(memory.position)
+    if position.number != database.last or position.fault(database.capture, database.journal):
         return
-    landed = database.landed
-    if landed is None or not landed.same(
-        database.rows, Counter(database.notes), database.generation
-    ):
-        raise Broken("9 honest", f"{machine} counts nothing as pending and {landed} is stored")
+    if memory.store not in database.commit.stored:
+        raise Broken("9 honest", f"{machine} counts nothing as pending, and it is not stored")

@@ -1,10 +1,13 @@
-"""The world: machines, processes, operators and one bucket, one event at a time, under a seed.
+"""The world: machines, processes, operators and two buckets, one event at a time, under a seed.
 
 A *step* is one event that the scheduler chose: a thread runs on to its next port call (perhaps
 struck by a fault), a transaction of the controller, a late request that arrives, a process killed,
 a machine without power, a clock that jumps, an operator's command that begins, time that passes.
 The promises are asked after each. The code under test is the code that ships: `Publisher`,
-`Watcher`, `replay.restore`, `verify`, `inspect`, and the store's retries.
+`Watcher`, `replay.restore`, `takeover`, `verify`, `inspect`, and the store's retries.
+
+Events that only an operator can answer (copies, roll-backs, lost side files, exchanged objects and
+addresses) do not happen in every world: the others must become current by themselves.
 """
 
 from __future__ import annotations
@@ -12,17 +15,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from itertools import count
 
 from greenlet import getcurrent
 
-from bequest import replay
+from bequest import replay, takeover
 from bequest.backup import read_status
 from bequest.compactor import Limits
 from bequest.encryption import give
-from bequest.errors import AccessError, BequestError
+from bequest.errors import AccessError, BequestError, Unreachable
+from bequest.fence import replacement_of
 from bequest.model import Mark
 from bequest.plan import Adoption, Plan
 from bequest.ports import Store
@@ -32,14 +35,33 @@ from bequest.watcher import Watcher
 from bequest_adapters.stores.retrying import retrying
 
 from . import promises
-from .bucket import BODY_FAULTS, READ_FAULTS, WRITE_FAULTS, Bucket, Sender, SimulatedStore
+from .bucket import BODY_FAULTS, READ_FAULTS, WRITE_FAULTS, Bucket, Sender, SimulatedStore, Version
 from .database import Commit, Database, SimulatedSource, SimulatedTarget
+from .machine import Machine
 from .process import Clocks, Crash, Lock, Process, Thread, current
 
 LIMITS = Limits(tail_free_bytes=1500, tail_share=0.0, lock_seconds=20.0, retry_last_seconds=8.0)
 CHAOS_STEPS = 300
 HEAL_STEPS = 3000
+COMMANDS = 5
+"""So often does an operator repeat a command that met a lock."""
 MACHINES = 4
+ADDRESSES = ("sim://one", "sim://two")
+TROUBLE = (
+    "delete",
+    "older",
+    "across",
+    "rollback",
+    "failover",
+    "clone",
+    "move",
+    "forget",
+    "readdress",
+    "swap",
+    "uninstall",
+    "replace",
+)
+"""After these an operator may be needed. Quiet worlds have none of them."""
 OPTIONAL = (
     "kill",
     "power",
@@ -49,25 +71,22 @@ OPTIONAL = (
     "second",
     "down",
     "backup",
-    "overwrite",
+    "adopt",
     "restore",
     "copy",
     "verify",
     "reinstall",
-    "uninstall",
-    "delete",
-    "older",
-    "rollback",
-    "clone",
     "busy",
     "late",
+    *TROUBLE,
 )
 """What a seed may do without. `write`, `flush` and the faults of the store are always there."""
 WEIGHTS = {
     "write": 60, "flush": 8, "deliver": 10, "boot": 4, "kill": 3, "power": 2, "jump": 3,
-    "alter": 3, "outage": 2, "second": 2, "down": 2, "backup": 3, "overwrite": 3, "restore": 4,
+    "alter": 3, "outage": 2, "second": 2, "down": 2, "backup": 3, "adopt": 2, "restore": 4,
     "copy": 2, "verify": 3, "reinstall": 1, "uninstall": 0.4, "delete": 0.7, "older": 0.7,
-    "rollback": 0.5, "clone": 0.5,
+    "across": 0.5, "rollback": 1.5, "failover": 1.5, "clone": 1.5, "move": 0.7, "forget": 0.7,
+    "readdress": 1, "swap": 0.7, "replace": 2,
 }  # fmt: skip
 
 
@@ -76,25 +95,6 @@ class Hundreds:
 
     def next_after(self, time: float) -> float:
         return (time // 100 + 1) * 100
-
-
-@dataclass(eq=False)
-class Machine:
-    """A controller's machine: its disk, and the processes on it."""
-
-    name: str
-    database: Database
-    family: int
-    complete: bool = True
-    restoring: bool = False
-    excused: bool = False
-    """An operator made its memory and the object differ: it may need another command."""
-    processes: list[Process] = field(default_factory=list)
-    uninstalls: int = 0
-    old: tuple[dict[str, Any], Commit | None] | None = None
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class World:
@@ -119,15 +119,16 @@ class World:
         """The steps at which something irregular was chosen; `masked` ones became nothing."""
         self.clock = Clocks()
         self.commits = 0
-        self.families = 0
-        self.bucket = Bucket(self._landed)
+        self.stamps = count(1)
+        self.buckets = [Bucket(self._landed, name) for name in ADDRESSES]
         self.threads: list[Thread] = []
         self.healing = False
         self.away_until = 0.0
         self.crashes = 0
-        self.rewound = self.twins = False
         chance = self.chance
-        self.enabled = {name for name in OPTIONAL if chance.random() < 0.5} - without
+        self.server = chance.random() < 0.3
+        quiet = frozenset(TROUBLE) if chance.random() < 0.3 else frozenset[str]()
+        self.enabled = {name for name in OPTIONAL if chance.random() < 0.5} - without - quiet
         self.events = [name for name in WEIGHTS if name not in OPTIONAL or name in self.enabled]
         self.weights = [WEIGHTS[name] for name in self.events]
         self.fault_rate = chance.choice([0.0, 0.03, 0.1, 0.3])
@@ -142,8 +143,9 @@ class World:
         self.patient = chance.random() < 0.2
         self.event_rate = chance.choice([0.1, 0.25, 0.5])
         self.fragile = "power" in self.enabled
-        self.machines = [self._machine("m1")]
-        self.boot(self.machines[0])
+        self.machines: list[Machine] = []
+        for bucket in self.buckets[: 1 + (chance.random() < 0.3)]:
+            self.boot(self._machine(bucket))
 
     # -- the loop -------------------------------------------------------------------------
 
@@ -192,7 +194,7 @@ class World:
 
     def _fault(self, thread: Thread) -> str:
         step = thread.at
-        store = step in ("head", "read", "append", "rewrite")
+        store = step in ("head", "read", "append", "rewrite", "keep")
         if store and self.clock.now < self.away_until:
             return "request"
         if self.healing or self.chance.random() >= self.fault_rate:
@@ -200,8 +202,8 @@ class World:
         kinds: list[str] = []
         if store:
             kinds = self.write_faults
-            if step in ("head", "read"):
-                kinds = self.read_faults if step == "head" else self.body_faults
+            if step in ("head", "read", "keep"):
+                kinds = self.body_faults if step == "read" else self.read_faults
         elif "busy" in self.enabled and self.chance.random() < 0.1:
             kinds = ["busy"]
         if "kill" in self.enabled and self.chance.random() < 0.15:
@@ -222,12 +224,14 @@ class World:
 
     # -- machines and processes -----------------------------------------------------------
 
-    def _machine(self, name: str) -> Machine:
-        self.families += 1
+    def _machine(self, bucket: Bucket) -> Machine:
         root = Commit(None, 0, {}, (), 1, 0)
-        database = Database(root, self.chance, self.fragile)
+        number = len(self.machines) + 1
+        database = Database(root, self.chance, self.stamps, self.server, self.fragile, number)
         database.durable()
-        return Machine(name, database, self.families)
+        machine = Machine(f"m{number}", database, bucket)
+        self.machines.append(machine)
+        return machine
 
     def _process(self, machine: Machine, name: str) -> Process:
         self.crashes += 1
@@ -240,26 +244,27 @@ class World:
         self.threads.append(thread)
         return thread
 
-    def _store(self, machine: Machine, *, overwrite: bool = False, adopting: bool = False) -> Store:
-        def sender() -> Sender:
-            head = machine.database.commit
-            if adopting and self.bucket.present is not None:
-                head = self.bucket.present.commit
-            return Sender(machine, machine.family, head, overwrite, adopting)
+    def _store(self, machine: Machine, *, adopting: bool = False) -> Store:
+        bucket = machine.bucket
 
-        store: Store = SimulatedStore(self.bucket, sender, self.chance)
+        def sender() -> Sender:
+            thread = current()
+            if adopting and bucket.present is not None:
+                return Sender(machine, bucket.present.commit, thread, adopting)
+            return Sender(machine, thread.cut_commit, thread.cut_proof)
+
+        store: Store = SimulatedStore(bucket, sender, self.chance)
         if self.patient:
             store = retrying(store, sleep=self.clock.sleep, attempts=3)
         return give(store, promises.KEYS if self.seed % 2 else None)
 
-    def _publisher(self, machine: Machine, *, overwrite: bool = False) -> Publisher:
+    def _publisher(self, machine: Machine, store: Store | None = None) -> Publisher:
         publisher = Publisher(
             SimulatedSource(machine.database, machine.name),
-            self._store(machine, overwrite=overwrite),
+            store or self._store(machine),
             self.clock,
             limits=LIMITS,
-            overwrite=overwrite,
-            mode="" if overwrite else self.mode,
+            mode=self.mode if store is None else "",
             token=self.token,
         )
         publisher._lock = Lock()  # type: ignore[assignment]  # its threads are simulated too
@@ -316,30 +321,27 @@ class World:
 
     # -- what the bucket tells --------------------------------------------------------------
 
-    def _landed(self, sender: Sender, how: str, body: bytes, mark: Mark, sent: int) -> Commit:
-        before = self.bucket.present
+    def _landed(
+        self, bucket: Bucket, sender: Sender, how: str, body: bytes, mark: Mark, sent: int
+    ) -> Commit:
+        before, commit = bucket.present, sender.commit
         snapshot = promises.promise_3_one_whole_object(body, mark)
         promises.promise_9_encrypted(snapshot, wanted=bool(self.seed % 2))
-        commit = promises.promise_2_consistent(sender, snapshot)
+        if sender.adopting and before is not None:
+            commit = before.commit
+        promises.promise_2_consistent(commit, snapshot)
         if before is not None and not sender.adopting:
             promises.promise_4_costs_the_change(how, sent, before.commit, commit)
-        promises.promise_5_fenced(
-            sender, before, mark, commit, undone=self.rewound, twins=self.twins
-        )
-        foreign = before is not None and before.mark and before.mark.lineage != mark.lineage
-        self.rewound |= bool(foreign)  # what the object told of its lineage is gone
-        if sender.adopting:
-            commit = before.commit if before is not None else commit
-        for machine in self.machines:
-            database = machine.database
-            landed = database.landed
-            ours = machine.family == sender.family and database.commit.holds(commit)
-            if ours and (landed is None or commit.holds(landed)):
-                database.landed = commit
+        promises.promise_5_descends(bucket, sender, mark, commit)
+        machine: Machine = sender.machine
+        machine.sent_to[bucket.name] = commit
+        newer = machine.sent is None or commit.holds(machine.sent)
+        if newer and not sender.adopting and machine.database.commit.holds(commit):
+            machine.sent = commit
         if self.tell is not None:
             self.tell(
-                f"    the object is now {how} {mark.epoch}.{mark.serial} of {sender.machine}"
-                f", commit {commit.number}"
+                f"    the object {bucket.name} is now {how} {mark.epoch}.{mark.serial} of "
+                f"{machine}, commit {commit.number}"
             )
         return commit
 
@@ -354,8 +356,10 @@ class World:
 
     def do_write(self) -> None:
         machine = self._any()
-        if not machine.complete or machine.restoring or not machine.processes:
+        if not machine.usable or not machine.processes:
             return
+        if self.enabled & {"rollback", "failover"} and self.chance.random() < 0.15:
+            machine.saved.append((machine.database.save(), machine.database.side.content))
         self.commits += 1
         machine.database.write(self.clock.time(), self.commits)
         self._note(f"{machine} commits {self.commits}: {machine.database.rows}")
@@ -373,19 +377,21 @@ class World:
 
     def _flush(self, process: Process) -> object:
         machine: Machine = process.machine
-        commit = machine.database.commit
+        commit, bucket = machine.database.commit, machine.bucket
+        exchanges = bucket.exchanges
         report = process.publisher.publish()
-        promises.promise_5_acknowledged(machine, commit)
+        promises.promise_5_acknowledged(machine, commit, bucket, exchanges)
         return report.action
 
     def do_deliver(self) -> None:
-        if self.bucket.late:
+        bucket = self.chance.choice(self.buckets)
+        if bucket.late:
             self._note("a late request arrives")
-            self.bucket.late.pop(int(self.chance.random() * len(self.bucket.late)))()
+            bucket.late.pop(int(self.chance.random() * len(bucket.late)))()
 
     def do_boot(self) -> None:
         machine = self._any()
-        if machine.complete and not machine.processes and not machine.restoring:
+        if machine.usable and not machine.processes:
             self._note(f"{machine} starts again")
             self.boot(machine)
 
@@ -410,7 +416,7 @@ class World:
         for process in list(machine.processes):
             self._kill(process)
         machine.database.power_cut()
-        promises.promise_5_durable(machine, twins=self.twins)
+        promises.promise_5_durable(machine)
 
     def do_jump(self) -> None:
         by = self.chance.choice([-400_000.0, -5000.0, -30.0, 30.0, 5000.0, 400_000.0])
@@ -419,7 +425,7 @@ class World:
 
     def do_alter(self) -> None:
         machine = self._any()
-        if machine.complete and not machine.restoring:
+        if machine.usable:
             self.commits += 1
             machine.database.alter(self.commits)
             self._note(f"{machine} changes its schema")
@@ -429,65 +435,121 @@ class World:
         self._note(f"the store is away until {self.away_until:.0f}")
 
     def do_delete(self) -> None:
-        self._note("somebody deletes the object")
-        self.rewound = True
-        self.bucket.show(None)
+        bucket = self.chance.choice(self.buckets)
+        if bucket.present is not None:
+            self._note(f"somebody deletes {bucket.name}")
+            bucket.exchange(None)
 
     def do_older(self) -> None:
-        present = self.bucket.present
-        if present is None or present.mark is None:
-            return
-        for version in self.bucket.older:
-            mark = version.mark
-            same = mark and (mark.lineage, mark.epoch) == (present.mark.lineage, present.mark.epoch)
-            if mark and same and mark.serial < present.mark.serial:
-                self._note(f"somebody puts back {mark.epoch}.{mark.serial}")
-                self.rewound = True
-                self.bucket.show(version)
-                return
+        bucket = self.chance.choice(self.buckets)
+        if bucket.older:
+            version = self.chance.choice(bucket.older)
+            if version.mark is not None:
+                self._note(f"somebody puts back {version.mark.epoch}.{version.mark.serial}")
+                bucket.exchange(version)
+
+    def do_across(self) -> None:
+        bucket, other = self.chance.sample(self.buckets, 2)
+        if other.present is not None:
+            self._note(f"somebody copies {other.name} to {bucket.name}")
+            bucket.exchange(other.present)
 
     def do_rollback(self) -> None:
-        """Somebody brings back an older copy of the database's file."""
+        """Somebody puts an older file in the database's place, perhaps under a running process."""
+        if not self.server:
+            self._roll_back(live=self.chance.random() < 0.5, side=self.chance.random() < 0.5)
+
+    def do_failover(self) -> None:
+        """A replica takes over that lacks the last transactions; with them goes the memory."""
+        if self.server:
+            self._roll_back(live=self.chance.random() < 0.5, side=False)
+
+    def _roll_back(self, *, live: bool, side: bool) -> None:
         machine = self._any()
-        if not machine.complete or machine.restoring:
+        if not machine.usable or not machine.saved:
             return
-        if machine.old is None:
-            machine.old = machine.database.save(), machine.database.landed
-            return
-        self._note(f"{machine} is rolled back")
-        for process in list(machine.processes):
-            self._kill(process)
-        saved, landed = machine.old
-        machine.database.load(saved)
-        present = self.bucket.present
-        if (
-            present is not None
-            and present.family == machine.family
-            and machine.database.commit.holds(present.commit)
-            and (landed is None or present.commit.holds(landed))
-        ):
-            landed = present.commit
-        machine.database.landed = landed
-        machine.database.durable()
-        machine.old, machine.excused, self.twins = None, True, True
+        self._note(f"{machine} is rolled back{', live' * live}{', with its side file' * side}")
+        saved, content = self.chance.choice(machine.saved)
+        if not live:
+            self._stop(machine)
+        database = machine.database
+        database.load(saved)
+        database.durable()
+        if side:
+            database.side.show(content)
+            if self.chance.random() < 0.3:
+                database.side.show(database.side.copy())
+        machine.sent = None
+        machine.troubles += 1
+        machine.rolled_back_to = database.last
 
     def do_clone(self) -> None:
+        """A copy of a database starts beside it: alone, with its side file, or as a whole volume.
+
+        On a server it is dumped and restored, or its files are copied.
+        """
         machine = self._any()
-        if len(self.machines) == MACHINES or not machine.complete or machine.restoring:
+        if len(self.machines) == MACHINES or not machine.usable:
             return
-        twin = self._machine(f"m{len(self.machines) + 1}")
-        twin.family = machine.family
-        twin.excused = machine.excused = self.twins = True
+        twin = self._machine(self.chance.choice(self.buckets))
+        twin.troubles = 1
+        machine.troubles += 1
         twin.database.load(machine.database.save())
-        twin.database.landed = machine.database.landed
         twin.database.durable()
-        self.machines.append(twin)
-        self._note(f"{twin} is a copy of {machine}")
+        twin.rolled_back_to = machine.rolled_back_to
+        how = self.chance.choice(["alone", "with its side file", "as a volume"])
+        if how == "as a volume":
+            twin.database.place = machine.database.place
+            twin.database.side.show(machine.database.side.content)
+        elif how == "with its side file":
+            twin.database.side.show(machine.database.side.copy())
+        self._note(f"{twin} at {twin.bucket.name} is a copy of {machine}, {how}")
         self.boot(twin)
+
+    def do_move(self) -> None:
+        """The file is moved and its side file left behind; or a server is dumped and restored."""
+        machine = self._any()
+        if machine.usable:
+            self._note(f"{machine} is moved")
+            self._stop(machine)
+            machine.troubles += 1
+            machine.database.place += MACHINES
+            machine.database.side.show(None)
+
+    def do_forget(self) -> None:
+        machine = self._any()
+        if machine.usable and not self.server:
+            self._note(f"somebody deletes the side file of {machine}")
+            machine.troubles += 1
+            machine.database.side.show(None)
+
+    def do_readdress(self) -> None:
+        machine = self._any()
+        if machine.usable:
+            self._point(machine, self.buckets[machine.bucket is self.buckets[0]])
+
+    def do_swap(self) -> None:
+        if len(self.machines) > 1:
+            one, other = self.chance.sample(self.machines, 2)
+            if one.usable and other.usable and one.bucket is not other.bucket:
+                first = one.bucket
+                self._point(one, other.bucket)
+                self._point(other, first)
+
+    def _point(self, machine: Machine, bucket: Bucket) -> None:
+        self._note(f"{machine} is to publish to {bucket.name}")
+        self._stop(machine)
+        machine.bucket = bucket
+        machine.troubles += 1
+        self.boot(machine)
+
+    def _stop(self, machine: Machine) -> None:
+        for process in list(machine.processes):
+            self._kill(process)
 
     # -- operators' commands ----------------------------------------------------------------
 
-    def _operate(self, machine: Machine, name: str, work: Callable[[], object]) -> None:
+    def _operate(self, machine: Machine, name: str, work: Callable[[], object]) -> Thread:
         process = self._process(machine, name)
         self._note(f"operator: {name} on {machine}")
 
@@ -498,32 +560,84 @@ class World:
                 if process in machine.processes:
                     machine.processes.remove(process)
 
-        self._thread(process, name, run)
+        return self._thread(process, name, run)
 
-    def do_backup(self, *, overwrite: bool = False) -> None:
+    def do_backup(self) -> None:
         machine = self._any()
-        behind = [each for each in self.machines if each.database.memory.state == "superseded"]
-        if overwrite and behind and self.chance.random() < 0.5:
-            machine = self.chance.choice(behind)  # whose status tells an operator to do it
-        if machine.complete and not machine.restoring:
-            self._backup(machine, rewrite=self.chance.random() < 0.3, overwrite=overwrite)
+        rewrite = self.chance.random() < 0.3
 
-    def _backup(self, machine: Machine, *, rewrite: bool, overwrite: bool) -> None:
-        def work() -> object:
-            commit, uninstalls = machine.database.commit, machine.uninstalls
-            source = SimulatedSource(machine.database, machine.name)
-            source.install(None)
-            publisher = self._publisher(machine, overwrite=overwrite)
-            report = publisher.publish(rewrite=rewrite, check=True, exact=True)
-            promises.promise_5_acknowledged(machine, commit)
-            if overwrite and uninstalls == machine.uninstalls:
-                machine.excused, machine.complete = False, True
+        def publish(source: SimulatedSource, store: Store, publisher: Publisher) -> object:
+            return publisher.publish(rewrite=rewrite, check=True, exact=True).action
+
+        if machine.usable:
+            self._publish(machine, "backup", "", publish)
+
+    def do_adopt(self) -> None:
+        machine = self._any()
+        held = ("superseded", "refused")
+        behind = [each for each in self.machines if each.database.recall().state in held]
+        if behind and self.chance.random() < 0.5:
+            machine = self.chance.choice(behind)  # whose status tells an operator to do it
+        # An operator who is not in trouble may do it too, seldom.
+        if machine.usable and (machine.troubles or behind or self.chance.random() < 0.2):
+            self._adopt(machine)
+
+    def _adopt(self, machine: Machine) -> Thread:
+        def adopt(source: SimulatedSource, store: Store, publisher: Publisher) -> object:
+            return takeover.adopt(source, store, publisher, LIMITS).adopted
+
+        return self._publish(machine, "adopt", "adopt", adopt)
+
+    def do_replace(self) -> None:
+        """By the name of what is there, or what was there, or is somewhere else."""
+        machine = self._any()
+        bucket = machine.bucket
+        if not machine.usable or bucket.present is None:
+            return
+        version = bucket.present
+        if self.chance.random() < 0.4:
+            seen = [*bucket.older, *(each.present for each in self.buckets if each.present)]
+            version = self.chance.choice(seen)
+        self._replace(machine, version)
+
+    def _replace(self, machine: Machine, version: Version) -> Thread:
+        assert version.mark is not None
+        named = replacement_of(version.mark)
+
+        def replacing(source: SimulatedSource, store: Store, publisher: Publisher) -> object:
+            report = takeover.replace_named(source, store, publisher, LIMITS, named)
+            assert report.replaced is not None
+            if f"{report.replaced['lineage']}/{report.replaced['serial']}" != named:
+                raise promises.Broken("5 fenced", f"{named} was to be replaced: {report.replaced}")
             return report.action
 
-        self._operate(machine, "overwrite" if overwrite else "backup", work)
+        machine.troubles += 1  # its lineage may become another one
+        return self._publish(machine, "replace", named, replacing)
 
-    def do_overwrite(self) -> None:
-        self.do_backup(overwrite=True)
+    def _publish(
+        self,
+        machine: Machine,
+        name: str,
+        order: str,
+        publish: Callable[[SimulatedSource, Store, Publisher], object],
+    ) -> Thread:
+        bucket = machine.bucket
+
+        def work() -> object:
+            thread = current()
+            commit = machine.database.commit
+            exchanges, troubles = bucket.exchanges, machine.troubles
+            store = self._store(machine)
+            source = SimulatedSource(machine.database, machine.name)
+            source.install(None)
+            thread.order = order
+            answer = publish(source, store, self._publisher(machine, store))
+            promises.promise_5_acknowledged(machine, commit, bucket, exchanges)
+            if order and (exchanges, troubles) == (bucket.exchanges, machine.troubles):
+                machine.troubles, bucket.excused = 0, False
+            return answer
+
+        return self._operate(machine, name, work)
 
     def do_verify(self) -> None:
         machine = self._any()
@@ -565,8 +679,8 @@ class World:
             try:
                 source.uninstall()
             finally:
-                machine.excused = True
-                machine.uninstalls += 1
+                machine.troubles += 1
+                machine.saved.clear()
 
         self._operate(machine, "uninstall", work)
 
@@ -577,9 +691,8 @@ class World:
         """A replacement inherits the object; or its state is only copied."""
         machine = next((each for each in self.machines if not each.complete), None)
         if machine is None and len(self.machines) < MACHINES:
-            machine = self._machine(f"m{len(self.machines) + 1}")
+            machine = self._machine(self.chance.choice(self.buckets))
             machine.complete = False
-            self.machines.append(machine)
         elif machine is None:
             idle = [each for each in self.machines if not each.processes]
             machine = self.chance.choice(idle) if idle else None
@@ -587,11 +700,11 @@ class World:
             return
         self._restore(machine, adopt)
 
-    def _restore(self, machine: Machine, adopt: bool) -> None:
-        self.families += 1
-        machine.restoring, machine.complete, machine.family = True, False, self.families
-        machine.excused, machine.old = False, None
-        database = machine.database
+    def _restore(self, machine: Machine, adopt: bool) -> Thread:
+        machine.restoring, machine.complete, machine.troubles = True, False, 0
+        machine.saved.clear()
+        database, bucket = machine.database, machine.bucket
+        exchanges = bucket.exchanges
 
         def work() -> object:
             thread = current()
@@ -599,6 +712,8 @@ class World:
 
             def born(heir: bool) -> None:
                 promises.promise_8_replaced(database, thread.read_commit)
+                machine.sent = machine.rolled_back_to = None
+                machine.birth = thread
                 if heir:
                     # From now on it is a controller's database: somebody may start it at once, and
                     # whatever becomes of the restore, nobody has to restore it again.
@@ -629,33 +744,44 @@ class World:
             finally:
                 machine.restoring = False
             promises.promise_7_verified(thread)
-            if adopt and machine.processes == [thread.process]:
-                self.boot(machine)
+            if adopt:
+                if bucket.exchanges == exchanges:
+                    bucket.excused = False
+                if machine.processes == [thread.process]:
+                    self.boot(machine)
             return report.serial
 
-        self._operate(machine, "restore" if adopt else "copy", work)
+        return self._operate(machine, "restore" if adopt else "copy", work)
 
     # -- healing ------------------------------------------------------------------------------
 
     def heal(self) -> None:
-        """No faults any more: the object must become current, by itself or after one command."""
+        """No faults any more: every object must become current.
+
+        By itself; or after one command of an operator, where somebody did what only an operator
+        can answer.
+        """
         self.healing, self.away_until = True, 0.0
-        while self.bucket.late:
-            self.bucket.late.pop()()
+        for bucket in self.buckets:
+            while bucket.late:
+                bucket.late.pop()()
         self._run_until(self._no_operator, "the operators' commands end")
         self._start_all()
-        machine = None
-        if self.bucket.present is not None or not self._all_superseded():
-            self._run_until(lambda: self.bucket.present is not None, "there is an object")
-            machine = self._heir()
-        if machine is None:
-            self._operator_decides()
-            self._run_until(self._no_operator, "the operator's command ends")
-            self._start_all()
-            machine = self._heir()
-        if machine is None:
-            raise promises.Broken("convergence", "the operator's command did not help")
-        self._run_until(self._current, "the object is its owner's state")
+        for bucket in self.buckets:
+            if any(each.complete and each.bucket is bucket for each in self.machines):
+                self._heal(bucket)
+            promises.promise_5_kept(bucket)
+
+    def _heal(self, bucket: Bucket) -> None:
+        if not self._heals_by_itself(bucket):
+            self._operator_decides(bucket)
+        self._run_until(partial(self._current, bucket), f"{bucket.name} is its owner's state")
+        assert bucket.present is not None
+        owner: Machine = bucket.present.owner
+        self.commits += 1
+        owner.database.write(self.clock.time(), self.commits)
+        self._note(f"{owner} commits {self.commits}: {owner.database.rows}")
+        self._run_until(partial(self._current, bucket), f"{bucket.name} goes on")
 
     def _run_until(self, done: Callable[[], bool], what: str) -> None:
         for _ in range(HEAL_STEPS):
@@ -667,49 +793,59 @@ class World:
     def _no_operator(self) -> bool:
         return all(thread.name.endswith("watch") for thread in self.threads)
 
-    def _all_superseded(self) -> bool:
-        """A restore adopted the object and died, and then somebody deleted it."""
-        return all(
-            machine.database.memory.state == "superseded"
-            for machine in self.machines
-            if machine.complete
-        )
-
     def _start_all(self) -> None:
         for machine in self.machines:
             if machine.complete and not machine.processes:
                 self.boot(machine)
 
-    def _heir(self) -> Machine | None:
-        """Whoever must bring the object up to date without anybody's help."""
-        present = self.bucket.present
-        assert present is not None
-        assert present.mark is not None
-        owner: Machine = present.owner
-        for machine in self.machines:
-            memory = machine.database.memory
-            newer = memory.epoch > present.mark.epoch and memory.lineage == present.mark.lineage
-            if newer and machine.complete and not machine.excused and memory.state != "superseded":
-                owner = machine  # somebody deleted its object, and a superseded one made it anew
-        fit = owner.complete and not owner.excused
-        return owner if fit else None
+    def _heals_by_itself(self, bucket: Bucket) -> bool:
+        here = [each for each in self.machines if each.complete and each.bucket is bucket]
+        present = bucket.present
+        if present is not None and any(each.proves(present) for each in here):
+            return True
+        if bucket.excused:
+            return False
+        if present is not None:
+            return present.owner in here and not present.owner.troubles
+        return not any(each.troubles for each in here)
 
-    def _operator_decides(self) -> None:
-        unfinished = [machine for machine in self.machines if not machine.complete]
-        if unfinished and self.bucket.present is not None and self.chance.random() < 0.5:
-            self._restore(unfinished[0], adopt=True)
-        else:
-            self._backup(self.chance.choice(self.machines[:1]), rewrite=False, overwrite=True)
+    def _operator_decides(self, bucket: Bucket) -> None:
+        """Stop the others, and say which controller is the one."""
+        here = [each for each in self.machines if each.complete and each.bucket is bucket]
+        machine = self.chance.choice(here)
+        for other in here:
+            if other is not machine:
+                self._stop(other)
+        self._run_until(self._no_operator, "the flushes end")
+        for _ in range(COMMANDS):
+            command = self._command(bucket, machine)
+            self._run_until(self._no_operator, "the operator's command ends")
+            if not isinstance(command.error, Unreachable):
+                break
+        self._start_all()
 
-    def _current(self) -> bool:
-        present = self.bucket.present
-        if present is None:
+    def _command(self, bucket: Bucket, machine: Machine) -> Thread:
+        """The one command that such a case takes."""
+        present = bucket.present
+        mark = None if present is None else present.mark
+        unfinished = [each for each in self.machines if not each.complete and each.bucket is bucket]
+        if unfinished and present is not None and self.chance.random() < 0.5:
+            self._stop(machine)
+            return self._restore(unfinished[0], adopt=True)
+        lineage = machine.database.identity.lineage
+        if present is not None and mark is not None and mark.lineage != lineage:
+            return self._replace(machine, present)
+        return self._adopt(machine)
+
+    def _current(self, bucket: Bucket) -> bool:
+        present = bucket.present
+        if present is None or present.owner.bucket is not bucket:
             return False
         database = present.owner.database
         return (
-            present.family == present.owner.family
+            database.recall().state == "ok"
+            and bucket.name in database.commit.stored
             and present.commit.same(database.rows, Counter(database.notes), database.generation)
-            and database.memory.state == "ok"
         )
 
     def end(self) -> None:
