@@ -314,7 +314,7 @@ def test_a_warm_copy_holds_no_files_and_its_promotion_keeps_them(
 def test_a_damaged_object_is_rewritten_and_what_it_took_along_is_named(
     url: str, vast: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file tells at once that it is damaged; of an object in a cloud only its readers see it."""
+    """A damaged file is refused at once; damage of an object in a cloud shows when it is read."""
     bequest.backup(url, store, files=[vast])
 
     def damaged(_: object) -> None:

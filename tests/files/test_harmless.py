@@ -34,7 +34,7 @@ except sqlite3.OperationalError as error:
 
 
 def stranger(database: Path) -> str:
-    """What another process is told that writes to ``database``; empty when it could."""
+    """What SQLite answers another process that writes to ``database``; empty when it could."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", STRANGER, str(database)],
         capture_output=True,

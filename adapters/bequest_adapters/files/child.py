@@ -2,7 +2,7 @@
 
 Closing any descriptor of a file gives up all locks that a process holds on it (POSIX), also when it
 was opened under another name. A controller may hold such locks, with SQLite for one, on whatever
-lies in its folders. So nobody in its process ever opens a regular file there; this one does.
+lies in its folders. So its process never opens a regular file there; this one does.
 
 Requests and answers are lines of JSON; paths travel byte by byte, as Latin-1. The content of a
 `copy` follows its answer: the file as a whole, which was the same before and after it was read.

@@ -2,7 +2,7 @@
 
 Every look is a whole comparison: events only say when to look. So nothing is missed while Bequest
 is down, nor when the system's queue of events overflows. Three things are not recorded until
-somebody confirms them, because they rarely mean what they seem to mean: that a folder which held
+an operator confirms them, because they rarely mean what they seem to mean: that a folder which held
 files holds none or is not named any more, and, after a restore onto this machine, that its disk is
 not what was restored.
 """
@@ -34,7 +34,7 @@ Listener = Callable[[str, dict[str, Any]], None]
 
 
 class Glance(Enum):
-    """What stamps alone tell."""
+    """What the time stamps show."""
 
     SAME = "nothing has changed since the last look"
     YOUNG = "something changed so recently that it may change again under the same stamp"
@@ -121,7 +121,7 @@ class Recorder:
             self._listener("files", {"recorded": look.recorded, "removed": look.removed})
 
     def glance(self) -> Glance:
-        """Whether a look would find anything, as far as can be told without reading a file."""
+        """Whether a look would find anything, as far as shows without reading a file."""
         with self._lock:
             found = Glance.SAME
             for root in self.roots:

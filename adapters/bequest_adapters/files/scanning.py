@@ -179,7 +179,7 @@ class Scanner:
             scan.entries[text] = _file(scan.root, text, seen.facts, seen.digest)
 
     def _is_settled(self, seen: Seen, facts: Facts) -> bool:
-        """Also where nothing can be read yet that would tell more than what was seen."""
+        """Also where reading again could not show more yet than what was seen."""
         return seen.settled or (self._reader is None and not self._is_old(facts))
 
     def _is_old(self, facts: Facts) -> bool:

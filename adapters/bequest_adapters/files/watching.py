@@ -129,7 +129,7 @@ class Watching:
             self._listener("failed", {"error": str(error)})
             return FAILED_SECONDS
         except Exception:  # the thread must outlive a fault that nobody foresaw
-            logger.exception("Watching files met an unexpected fault; it goes on in half a minute")
+            logger.exception("Watching files met an unexpected error; it goes on in half a minute")
             return LOOK_SECONDS
         return self._wait_after(found)
 

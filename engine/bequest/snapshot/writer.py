@@ -241,7 +241,7 @@ def write_changes(
 ) -> None:
     """Tail frames of ``mutations`` and ``changed``; ``seal`` goes on the last of them."""
     chunks = _chunks(mutations)
-    chunk: Sequence[Mutation] | None = next(chunks, [])
+    chunk: Sequence[Mutation] | None = next(chunks, None) or ()
     while chunk is not None:
         following = next(chunks, None)
         last = following is None
