@@ -174,3 +174,37 @@ def test_ddl_on_the_table_that_is_read_waits_for_one_block_and_so_do_those_behin
     assert sorted(others[:2]) == ["altered", "selected"]
     assert others[2] == "read"
     assert bequest.verify(store, large).ok
+
+
+def test_a_table_that_is_truncated_all_the_time_keeps_no_rewrite_from_its_end(
+    large: URL, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "o")
+
+    def heard(rows: int) -> None:
+        if 20 < rows < ROWS:  # table b is being read, and c is not yet
+            with closing(connected(large)) as db:
+                db.execute(f"{PATIENCE}; TRUNCATE c; INSERT INTO c VALUES ({rows})".encode())
+
+    assert publish(large, store, heard).action == "create"
+    bequest.backup(large, store)
+    assert bequest.verify(store, large).ok
+
+
+def test_an_install_that_waits_for_one_partition_holds_no_other(database: URL) -> None:
+    with closing(connected(database)) as holder, closing(registry.open_source(database)) as source:
+        holder.execute(
+            "CREATE TABLE p (id int) PARTITION BY LIST (id);"
+            "CREATE TABLE p0 PARTITION OF p FOR VALUES IN (0);"
+            "CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)"
+        )
+        holder.execute("BEGIN; LOCK TABLE p1 IN ACCESS EXCLUSIVE MODE")
+        installing = threading.Thread(target=source.install)
+        installing.start()
+        waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'p1'::regclass"
+        while not holder.execute(waits).fetchall():
+            time.sleep(0.001)
+        # A deadlock, if the other one holds it and waits on.
+        holder.execute("LOCK TABLE p0 IN ACCESS EXCLUSIVE MODE; COMMIT")
+        installing.join()
+        assert source.installed()

@@ -55,6 +55,7 @@ class Session:
 
     def __init__(self, server: tuple[str, int], startup: bytes) -> None:
         self._socket = socket.create_connection(server)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = self._socket.makefile("rb")
         self._socket.sendall(startup)
         self.greeting = b""
@@ -90,6 +91,8 @@ def read(stream: object) -> bytes:
 
 
 class _Client(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+
     @property
     def pool(self) -> Pool:
         return self.server.pool  # type: ignore[attr-defined,no-any-return]

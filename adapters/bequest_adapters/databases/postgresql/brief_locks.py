@@ -14,8 +14,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 
@@ -37,13 +38,19 @@ Found = TypeVar("Found")
 
 
 class BriefLocks:
-    """Reads of one connection that is in a transaction begun by `BEGIN`."""
+    """Reads of one connection that is in a transaction begun by `BEGIN`.
 
-    def __init__(self, connection: Connection) -> None:
+    One of them may go on in another thread; the next one waits for its end, and so does `close`, so
+    the connection is never used by two threads at once.
+    """
+
+    def __init__(self, connection: Connection, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._connection = connection
+        self._patience = patience_seconds
         self._begun = time.monotonic()
-        self.unwanted = threading.Event()
-        """Set: nobody waits for what is being read, so a lock is not waited for either."""
+        self._unwanted = threading.Event()
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: Future[Any] | None = None
 
     def hold(self, work: Callable[[], Found], settings: str = "") -> Found:
         """What ``work`` returns; nothing that it locked is locked any more.
@@ -51,21 +58,52 @@ class BriefLocks:
         ``settings`` are statements, each with a semicolon before it, that hold for ``work``. Raises
         what ``work`` raises, and psycopg's `LockNotAvailable` when a lock is not free in time.
         """
+        self.settle()
+        return self._hold(work, settings)
+
+    def begin(self, work: Callable[[], Found], settings: str = "") -> Future[Found]:
+        """The same in another thread."""
+        self.settle()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "bequest-fetch")
+        begun = self._pool.submit(self._hold, work, settings)
+        self._waiting = begun
+        return begun
+
+    def settle(self) -> None:
+        """Wait until the connection is not used by the other thread. Raises nothing."""
+        if self._waiting is not None:
+            wait([self._waiting])
+            self._waiting = None
+
+    def close(self) -> None:
+        """End the thread, after what it is reading. Raises nothing."""
+        self._unwanted.set()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _hold(self, work: Callable[[], Found], settings: str) -> Found:
         now = time.monotonic()
-        deadline = now + max(PATIENCE_SECONDS, now - self._begun)
+        deadline = now + max(self._patience, now - self._begun)
         pause, longest = PAUSE_SECONDS
         while True:
             try:
-                with self.held(settings):
+                with self._held(settings):
                     return work()
             except psycopg.errors.LockNotAvailable:
-                if time.monotonic() > deadline or self.unwanted.wait(pause):
+                if time.monotonic() > deadline or self._unwanted.wait(pause):
                     raise
                 pause = min(2 * pause, longest)
 
     @contextmanager
     def held(self, settings: str = "") -> Generator[None]:
         """What is locked inside is not locked any more at the end. Raises psycopg's errors."""
+        self.settle()
+        with self._held(settings):
+            yield
+
+    @contextmanager
+    def _held(self, settings: str) -> Generator[None]:
         self._connection.execute(_SAVE + settings.encode())
         try:
             yield

@@ -36,6 +36,8 @@ from .remembering import installations
 from .shapes import NOT_OURS, read_shapes
 
 ATTEMPTS: Final = 5
+EARLY_BYTES: Final = 32 * 1024 * 1024
+"""What is read at the beginning of a cut and kept, at most."""
 
 _FACTS: Final = f"""
 SELECT pg_current_snapshot()::text, ({FINGERPRINT}),
@@ -80,8 +82,12 @@ class PostgresCut:
         memory: Memory,
         known: Known | None,
         remember: Callable[[Known], None],
+        restless: set[str],
     ) -> None:
-        """``another`` gives a second connection, outside any transaction, once it is needed."""
+        """``another`` gives a second connection, outside any transaction, once it is needed.
+
+        ``restless`` are the tables that overtook earlier cuts; this one adds its own.
+        """
         self._connection = connection
         self._another = another
         self._witness: Connection | None = None
@@ -90,10 +96,16 @@ class PostgresCut:
         self._anew = not memory.position
         self._known, self._snapshot, stored, self._locks = _open(connection, address, known)
         self._families: dict[int, Family] = {}
+        self._restless = restless
+        self._early: dict[int, list[list[Row]]] | None = None
         self._installed = bool(self._known.generation)
         self._stale = not self._installed or stored != self._known.fingerprint
         if not self._stale:
             remember(self._known)
+
+    def close(self) -> None:
+        """Let nothing use the connection any more. Raises nothing."""
+        self._locks.close()
 
     @property
     def position(self) -> str:
@@ -187,13 +199,14 @@ class PostgresCut:
         rows = self._connection.execute(
             f"SELECT version_num::text FROM {before[0].sql} ORDER BY 1".encode()
         ).fetchall()
-        self._check(before[0])
+        self._check(table, before[0])
         return tuple(row[0] for row in rows)
 
     def mutations(self) -> Iterator[Mutation]:
         """`Cut.mutations`."""
         tables = {table.id: table for table in self.catalog().tables}
         with self._watched():
+            self._locks.settle()
             if self._since.snapshot and self._installed:
                 yield from journal.mutations(self._connection, self._since, tables)
 
@@ -213,7 +226,7 @@ class PostgresCut:
         family = self._family(table)
         rows = list(reading.lookup(self._connection, table, keys))
         if len(family) == 1:
-            self._check(family[0])
+            self._check(table, family[0])
         elif families(self._watch(), [table]) != {table.id: family}:  # one may be new
             raise self._void(f"The table {family[0].sql}")
         return rows
@@ -221,20 +234,41 @@ class PostgresCut:
     def scan(self, table: Table) -> Iterator[Sequence[Row]]:
         """`Cut.scan`."""
         with self._watched():
+            if self._early is None:
+                self._early = dict(self._read_early())
+            early = self._early.pop(table.id, None)
+            if early is not None:
+                yield from early
+                return
             for member in self._stored(table):
                 if member.heap:
                     yield from self._reader(table, member).blocks()
                 else:
                     yield from self._at_once(table, member)
 
+    def _read_early(self) -> Iterator[tuple[int, list[list[Row]]]]:
+        """Small tables that are truncated all the time, before that happens again.
+
+        Otherwise no rewrite that takes longer than from one TRUNCATE to the next would succeed.
+        """
+        room = EARLY_BYTES
+        for table in self.catalog().tables if self._restless else ():
+            if f"{table.schema}.{table.name}" in self._restless:
+                readers = [self._reader(table, each) for each in self._stored(table) if each.heap]
+                room -= (size := sum(reader.size_bytes() for reader in readers))
+                if room >= 0:
+                    yield table.id, [block for reader in readers for block in reader.blocks()]
+                else:
+                    room += size
+
     def _at_once(self, table: Table, member: Member) -> Iterator[Sequence[Row]]:
         """A relation that is not kept as a heap: its rows' addresses may mean anything."""
         with self._locks.held():
             yield from reading.scan(self._connection, table, f"ONLY {member.sql}")
-            self._check(member)
+            self._check(table, member)
 
     def _reader(self, table: Table, member: Member) -> RelationReader:
-        check = partial(self._check, member)
+        check = partial(self._check, table, member)
         return RelationReader(self._connection, self._locks, table, member, check)
 
     def _stored(self, table: Table) -> Sequence[Member]:
@@ -251,9 +285,10 @@ class PostgresCut:
             self._families.update(families(self._connection, some))
         return self._families[table.id]
 
-    def _check(self, member: Member) -> None:
+    def _check(self, table: Table, member: Member) -> None:
         """Under the lock of what was read."""
         if not is_unchanged(self._watch(), member):
+            self._restless.add(f"{table.schema}.{table.name}")
             raise self._void(f"The table {member.sql}")
 
     def _watch(self) -> Connection:

@@ -27,6 +27,7 @@ from bequest_schema import HEAD, VERSION_TABLE
 from bequest_schema.tables import CAPTURE, JOURNAL, MEMORY, SCHEMA, SETTINGS
 
 from . import grants
+from .brief_locks import BEGIN, BriefLocks
 from .connection import Connection
 from .fingerprint import FINGERPRINT
 from .naming import identifier
@@ -219,11 +220,16 @@ def _look(
     connection: Connection, selection: Selection | None, limit: int | None
 ) -> tuple[Plan, str, Record]:
     """How things are and should be, in one snapshot."""
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    try:
+
+    def look() -> tuple[Plan, str, Record]:
         before = read_record(connection)
         plan = make_plan(connection, before, selection, limit)
         return plan, read_fingerprint(connection), before
+
+    connection.execute(BEGIN)
+    try:
+        # The server locks partitions to name them.
+        return BriefLocks(connection, PATIENCE_SECONDS).hold(look)
     finally:
         connection.execute("ROLLBACK")
 

@@ -11,7 +11,6 @@ While the caller works on a block, another thread reads the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,20 +95,17 @@ class RelationReader:
 
     def blocks(self) -> Generator[list[Row]]:
         """The rows, in the order they are stored. Raises psycopg's errors."""
-        answer = self._fetch()
+        answer = self._locks.hold(self._read_range, _SETTINGS)
         found = yield from self._rows(answer)
         if self._at_end:
             # A thread is not worth it.
             return
-        try:
-            with ThreadPoolExecutor(1, "bequest-fetch") as pool:
-                try:
-                    yield from self._read_ahead(pool, found)
-                except BaseException:
-                    self._locks.unwanted.set()
-                    raise
-        finally:
-            self._locks.unwanted.clear()
+        yield from self._read_ahead(found)
+
+    def size_bytes(self) -> int:
+        """How large the relation is, with what is stored outside its rows."""
+        ranges = self._locks.hold(self._measured)
+        return ranges.size_bytes + ranges.outside_bytes
 
     def count(self) -> int:
         """How many rows there are. Raises psycopg's errors."""
@@ -118,15 +114,15 @@ class RelationReader:
             total += self._locks.hold(self._count_range, _SETTINGS)
         return total
 
-    def _read_ahead(self, pool: ThreadPoolExecutor, found: Sequence[Row]) -> Generator[list[Row]]:
+    def _read_ahead(self, found: Sequence[Row]) -> Generator[list[Row]]:
         self._plan(found)
-        waiting = pool.submit(self._fetch)
+        waiting = self._locks.begin(self._read_range, _SETTINGS)
         while True:
             answer = waiting.result()
             last = self._at_end
             if not last:
                 self._plan(found)
-                waiting = pool.submit(self._fetch)
+                waiting = self._locks.begin(self._read_range, _SETTINGS)
             found = (yield from self._rows(answer)) or found
             if last:
                 return
@@ -152,9 +148,6 @@ class RelationReader:
             found = self._transformer.load_rows(start, stop, tuple)
             yield found
         return found
-
-    def _fetch(self) -> PGresult:
-        return self._locks.hold(self._read_range, _SETTINGS)
 
     def _read_range(self) -> PGresult:
         ranges = self._measured()
