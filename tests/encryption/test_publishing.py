@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +12,9 @@ from sqlalchemy import create_engine, text
 
 import bequest
 from bequest import registry
-from bequest.model import Memory
 from bequest.publisher import Publisher
 from bequest_adapters import cipher, rewriting
-from bequest_adapters.databases.sqlite import remembering
-from tests.restore.controller import Controller, contents
+from tests.restore.controller import Controller
 
 CANARY = "the canary that nobody may see"
 APART = bequest.Limits(rewrite_apart_bytes=0)
@@ -322,17 +319,3 @@ class TestEmbedded:
 
         apart = rewriting.RewriteApart(controller.url, controller.store, "", APART, Foreign())  # type: ignore[arg-type]
         assert apart(overwrite=False) is None
-
-
-def test_an_installation_of_an_older_release_is_led_on(controller: Controller, keys: Keys) -> None:
-    """Before encryption the memory had no column for a key's id."""
-    publish(controller, keys, None)
-    with closing(sqlite3.connect(controller.path)) as db:
-        db.execute("ALTER TABLE bequest_memory DROP COLUMN key_id")
-        db.execute("UPDATE bequest_version SET version_num = '0001'")
-        db.commit()
-        assert remembering.recall(db).key_id == Memory().key_id
-    assert bequest.status(controller.url).key_id is None
-    controller.write("DELETE FROM router")
-    assert publish(controller, keys, "first").key_id == keys.ids["first"]
-    assert contents(controller.path)["router"] == []
