@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateTable
 
 from bequest_schema.tables import JOURNAL, KEY_COLUMNS, journal
 
-from .catalog import IS_OUR_TRIGGER, exists
+from .catalog import IS_CAPTURING, exists
 
 _TOUCHED = "t"
 _NO_TABLE = 0
@@ -64,7 +64,7 @@ def continue_behind(connection: sqlite3.Connection, seq: int) -> None:
 
 
 def _orphans(connection: sqlite3.Connection) -> list[str]:
-    found = connection.execute(f"SELECT sql FROM sqlite_schema WHERE {IS_OUR_TRIGGER}")
+    found = connection.execute(f"SELECT sql FROM sqlite_schema WHERE {IS_CAPTURING}")
     return [row[0] for row in found.fetchall()]
 
 
