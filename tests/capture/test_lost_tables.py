@@ -121,6 +121,16 @@ def test_healing_writes_nothing_where_nothing_is_wrong(controller: Make) -> None
     assert app("PRAGMA data_version") == uninstalled
 
 
+def test_the_guards_of_a_database_that_follows_need_no_journal(controller: Make) -> None:
+    app = controller(SCRIPT)
+    app.source.uninstall()
+    app("CREATE TRIGGER bequest_1_fi BEFORE INSERT ON t BEGIN SELECT RAISE(ABORT, 'wait'); END")
+    assert not app.source.installed()
+    version = app("PRAGMA data_version")
+    app.source.heal()  # type: ignore[attr-defined]
+    assert app("PRAGMA data_version") == version
+
+
 def test_tables_without_triggers_are_no_loss_either(controller: Make) -> None:
     app = controller(SCRIPT)
     for (name,) in app("SELECT name FROM sqlite_schema WHERE type = 'trigger'"):

@@ -35,6 +35,11 @@ IS_OUR_TRIGGER = (
     "(type = 'trigger' AND (name GLOB 'bequest_[0-9]*_*' OR name = 'bequest_journal_limit'))"
 )
 
+IS_CAPTURING = (
+    "(type = 'trigger' AND name GLOB 'bequest_[0-9]*_*' AND instr(sql, 'bequest_journal('))"
+)
+"""Those that need the journal; the guards of a database that follows do not."""
+
 
 def exists(connection: sqlite3.Connection, table: str) -> bool:
     """Whether there is such a table: by SQLite's own index of names, not by reading its schema."""

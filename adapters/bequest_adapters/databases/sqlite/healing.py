@@ -15,10 +15,8 @@ from sqlalchemy.schema import CreateTable
 
 from bequest_schema.tables import JOURNAL, KEY_COLUMNS, journal
 
-from .catalog import IS_OUR_TRIGGER, exists
+from .catalog import IS_CAPTURING, exists
 
-CAPTURES = f"{IS_OUR_TRIGGER} AND instr(sql, '{JOURNAL}(')"
-"""A condition on ``sqlite_schema``: a trigger that writes to the journal, not one that guards."""
 _TOUCHED = "t"
 _NO_TABLE = 0
 _FIELDS = re.compile(rf"\b{JOURNAL}\(at, tab, op((?:, k\d+)*)\)")
@@ -71,7 +69,7 @@ def continue_behind(connection: sqlite3.Connection, seq: int) -> None:
 
 
 def _orphans(connection: sqlite3.Connection) -> list[str]:
-    found = connection.execute(f"SELECT sql FROM sqlite_schema WHERE {CAPTURES}")
+    found = connection.execute(f"SELECT sql FROM sqlite_schema WHERE {IS_CAPTURING}")
     return [row[0] for row in found.fetchall()]
 
 

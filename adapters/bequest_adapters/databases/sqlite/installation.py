@@ -24,7 +24,7 @@ from bequest_schema import ALL_TABLES, HEAD, VERSION_TABLE
 from bequest_schema.tables import FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS, metadata
 
 from . import healing
-from .catalog import IS_OUR_TRIGGER, Schema, TableShape, exists, read_schema
+from .catalog import IS_CAPTURING, IS_OUR_TRIGGER, Schema, TableShape, exists, read_schema
 from .identity import Known, completed
 from .record import Record, read_record, schema_version, write_begun, write_whole
 from .text import fold, identifier
@@ -129,9 +129,7 @@ class Work:
 def installed(connection: sqlite3.Connection) -> bool:
     """Whether capture stands here, in whatever shape."""
     return any(exists(connection, name) for name in (SETTINGS, JOURNAL)) or bool(
-        connection.execute(
-            f"SELECT 1 FROM sqlite_schema WHERE {healing.CAPTURES} LIMIT 1"
-        ).fetchone()
+        connection.execute(f"SELECT 1 FROM sqlite_schema WHERE {IS_CAPTURING} LIMIT 1").fetchone()
     )
 
 

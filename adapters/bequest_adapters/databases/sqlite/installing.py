@@ -148,7 +148,7 @@ class _Batches:
         self._pace = pace
         self._progress = pace.monotonic()
         self._met_others = False
-        self._data_version = self._pragma("data_version")
+        self._data_version: int = self._pragma("data_version")
 
     def run(
         self,
