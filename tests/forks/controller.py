@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -51,7 +50,7 @@ def child(work: Callable[[], object]) -> int:
         work()
         code = 0
     except Exception:
-        traceback.print_exc()
+        logging.exception("a child failed")
     finally:
         sys.stderr.flush()
         os._exit(code)

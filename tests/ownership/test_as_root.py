@@ -6,11 +6,11 @@ no other user to be; the same steps then show that nobody but root gives files a
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import stat
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -38,7 +38,7 @@ def as_user(work: Callable[[], object]) -> None:
             work()
             code = 0
         except Exception:
-            traceback.print_exc()
+            logging.exception("a child failed")
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)

@@ -89,7 +89,7 @@ def test_no_verb_takes_the_database_for_a_backup(
 ) -> None:
     store, url = alias(folder), f"sqlite:///{folder}/real/c.db"
     before = content(folder)
-    with pytest.raises(bequest.UsageError, match="same file. Nothing was done") as refused:
+    with pytest.raises(bequest.UsageError, match=r"same file\. Nothing was done") as refused:
         VERBS[verb](store, url)
     assert "overwrite" not in str(refused.value)
     assert "replace" not in str(refused.value)
