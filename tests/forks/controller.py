@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -50,9 +49,8 @@ def child(work: Callable[[], object]) -> int:
         threading.Timer(LIFE_SECONDS, lambda: os._exit(3)).start()
         work()
         code = 0
-    except BaseException:
-        traceback.print_exc()
-        raise
+    except Exception:
+        logging.exception("a child failed")
     finally:
         sys.stderr.flush()
         os._exit(code)
