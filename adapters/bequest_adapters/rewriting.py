@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, Final, cast
 
 from bequest import errors
@@ -44,12 +44,15 @@ class RewriteApart:
         mode: str,
         limits: Limits,
         cipher: Cipher | None = None,
+        files: dict[str, Any] | None = None,
     ) -> None:
+        """``files``: what `bequest_adapters.files.open_recorder` is to be called with."""
         self._request = {
             "database": database,
             "store": store,
             "mode": mode,
             "limits": {name: getattr(limits, name) for name in Limits.__dataclass_fields__},
+            "files": files or {"folders": []},
         }
         self._cipher = cipher
         self._lock = threading.Lock()
@@ -116,6 +119,7 @@ def _ended() -> Unreachable:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Do what `RewriteApart` asks, inside the process that it started."""
     from bequest import registry
+    from bequest.backup import open_recorder
     from bequest.publisher import Publisher
 
     os.nice(NICE)
@@ -123,19 +127,23 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     cipher = parsed("\n".join(request["keys"]), "The request") if request["keys"] else None
     store = registry.open_store(request["store"], cipher)
     source = registry.open_source(request["database"])
-    publisher = Publisher(
-        source,
-        store,
-        registry.system_clock(),
-        limits=Limits(**request["limits"]),
-        mode=request["mode"],
-        by=Author(*request["by"]),
-    )
     try:
+        recorder = open_recorder(source, store, **request["files"])
+        publisher = Publisher(
+            source,
+            store,
+            registry.system_clock(),
+            limits=Limits(**request["limits"]),
+            mode=request["mode"],
+            folders=recorder,
+            by=Author(*request["by"]),
+        )
         report = publisher.publish(rewrite=True, check=True)
     except BequestError as error:
         return {"report": None, "error": type(error).__name__, "message": str(error)}
     finally:
         source.close()
         store.close()
+    uncovered = () if recorder is None else recorder.uncovered
+    report = replace(report, not_covered=(*report.not_covered, *uncovered))
     return {"report": dict(report), "error": None, "message": None}

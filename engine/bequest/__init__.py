@@ -51,6 +51,7 @@ from .report import (
 )
 from .verbs import (
     adopt,
+    alembic_filter,
     backup,
     history,
     inspect,
@@ -96,6 +97,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "adopt",
+    "alembic_filter",
     "backup",
     "diff",
     "drill",

@@ -23,12 +23,15 @@ from .fence import judge
 from .model import Selection
 from .ports import Clock, Source, Store, Watchful
 from .publisher import Publisher, state_of
+from .recorded import noted as recorded_files
 from .report import DrillReport, PublishReport, Status, iso
 from .verify import pending_status
 from .watcher import Watcher
 
 logger = logging.getLogger("bequest")
 Mode = Literal["per-change", "schedule"]
+LOOK_SECONDS: Final = 1.0
+"""The longest sleep that no wake-up ends."""
 LOUD: Final = frozenset(
     {"failed", "drill_failed", "refused", "superseded", "vanished", "uncovered", "held"}
 )
@@ -80,8 +83,21 @@ class Backup:
         self._schedule = registry.cron(schedule, timezone)
         self._store = registry.open_store(store)
         self._source: Source = registry.open_source(database)
+        self._recorder = open_recorder(
+            self._source,
+            self._store,
+            files,
+            ignore=files_ignore,
+            limit_bytes=files_limit,
+            listener=self._event,
+        )
         self._apart = registry.rewriting(
-            database, store, mode, self._limits, cipher_of(self._store)
+            database,
+            store,
+            mode,
+            self._limits,
+            cipher_of(self._store),
+            None if self._recorder is None else self._recorder.request(),
         )
         self._publisher = Publisher(
             self._source,
@@ -91,6 +107,7 @@ class Backup:
             mode=mode,
             apart=self._apart,
             by=registry.this_process(),
+            folders=self._recorder,
         )
         self._watcher = Watcher(
             self._source,
@@ -107,15 +124,6 @@ class Backup:
             check_drillable(self._source)
             self._drill_schedule = registry.cron(drill_schedule, timezone)
         self._drills: Drills | None = None
-        self._recorder = open_recorder(
-            database,
-            self._source,
-            self._store,
-            files,
-            ignore=files_ignore,
-            limit_bytes=files_limit,
-            listener=self._event,
-        )
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -178,7 +186,7 @@ class Backup:
         while True:
             try:
                 self._prepare()
-                self._record()
+                self._look_at_files()
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 report = self._publisher.publish(wait_seconds=left)
             except AccessError:
@@ -195,7 +203,6 @@ class Backup:
     def backup_now(self, *, rewrite: bool = False) -> PublishReport:
         """Publish once, now, and say what was done."""
         self._prepare()
-        self._record()
         report = self._publisher.publish(rewrite=rewrite, check=True, exact=True)
         report = self._with_files(report)
         self._event("published", dict(report))
@@ -204,7 +211,12 @@ class Backup:
     def status(self) -> Status:
         """How the backup stands, by what the database remembers and the journal holds."""
         status = read_status(self._source, self._clock, self._publisher.last_error)
-        return with_files(status, self._database, self._source)
+        if self._publisher.files_due:
+            waits = status.state == "ok" and self._mode == "per-change"
+            state = "behind" if waits else status.state
+            pending = max(1, status.pending_transactions)
+            status = replace(status, state=state, pending_transactions=pending)
+        return with_files(status, self._source)
 
     @property
     def stopped_by(self) -> BequestError | None:
@@ -215,25 +227,23 @@ class Backup:
         if self._ready:
             return
         try:
-            self._source.installed()  # a database that is not there must not be made by a table
-            if self._recorder is not None:
-                self._recorder.prepare()
             self._source.install(self._selection)
             self._ready = True
-            self._record()
         except AccessError as error:
             self._event("failed", {"error": str(error)})
         except Refused:
             logger.debug("capture is refused here; the publish that follows says why")
 
-    def _record(self) -> None:
-        if self._recorder is not None and self._source.lead():
-            self._recorder.reconcile()
+    def _look_at_files(self) -> None:
+        if self._recorder is not None:
+            self._recorder.expect()
 
     def _with_files(self, report: PublishReport) -> PublishReport:
         if self._recorder is None:
             return report
-        return replace(report, not_covered=(*report.not_covered, *self._recorder.uncovered))
+        named = (*report.not_covered, *self._recorder.uncovered)
+        # A process that rewrote the object has named its own already.
+        return replace(report, not_covered=tuple(dict.fromkeys(named)))
 
     def _begin_drills(self) -> None:
         if self._drill_schedule is None:
@@ -286,7 +296,8 @@ class Backup:
                 wait = 60.0
             # A controller that commits all the while must not wake a thread that may do nothing.
             rest = self._watcher.rest_seconds
-            if not self._stop.wait(rest):
+            # Nor must it sleep so long that it could not heal: see `Watcher.tick`.
+            if not self._stop.wait(min(rest, LOOK_SECONDS)) and rest <= LOOK_SECONDS:
                 self._wake.wait(max(0.0, wait - rest))
 
     def _last_publish(self, deadline: float) -> bool:
@@ -323,7 +334,6 @@ def _globs(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def open_recorder(
-    database: Any,
     source: Source,
     store: Store,
     folders: Sequence[str | os.PathLike[str]],
@@ -332,16 +342,13 @@ def open_recorder(
     """What records ``folders``; ``None`` when there are none. Raises `UsageError`."""
     if not folders:
         return None
-    url = registry.database_url(database)
-    return registry.files().open_recorder(url, source, store, folders, **options)
+    return registry.files().open_recorder(source, store, folders, **options)
 
 
-def with_files(status: Status, database: Any, source: Source) -> Status:
-    """``status`` with the number of files that the database has recorded."""
-    if not source.installed():
-        return status
-    url = registry.database_url(database)
-    return replace(status, files=registry.files().recorded(url, source.name))
+def with_files(status: Status, source: Source) -> Status:
+    """``status`` with the number of files that are recorded."""
+    known = recorded_files(source) if source.installed() else None
+    return status if known is None else replace(status, files=known.files)
 
 
 def ask(store: Store, source: Source) -> BequestError | None:

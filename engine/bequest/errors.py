@@ -8,6 +8,7 @@
     │   └── KeyMissing          it is encrypted, and its key is not here
     ├── AccessError         4  a store or database is unreachable or denies access
     │   ├── Unreachable         may pass: try again
+    │   │   ├── Overtaken       ... from a new cut, at once
     │   │   └── Throttled       ... after ``retry_after_seconds``
     │   └── Denied              will not pass until somebody changes something
     ├── Refused             5  refused, to protect data
@@ -69,6 +70,10 @@ class AccessError(BequestError):
 
 class Unreachable(AccessError):
     """No answer, a server-side fault, or a busy lock: the same call may succeed later."""
+
+
+class Overtaken(Unreachable):
+    """The schema changed under a cut so that its rows can no longer be read: take a new one."""
 
 
 class Throttled(Unreachable):

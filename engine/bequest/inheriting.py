@@ -18,13 +18,7 @@ from .drill import drill as _drill
 from .drill import note as _note
 from .encryption import keyed
 from .errors import Refused, UsageError
-from .files import (
-    after_restore,
-    check_files,
-    destination,
-    list_or_place,
-    with_files_checked,
-)
+from .files import Placing, check_files, destination, list_or_place, with_files_checked
 from .follow import Follower
 from .follow import follow as _follow
 from .follow import promote as _promote
@@ -83,7 +77,7 @@ def restore(
     with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists`` do
     nothing when the database holds data already, or when there is no object. Recorded files are
     written below ``files_to``, or with ``files_in_place`` to where they were, after the database is
-    complete; otherwise they are in the database only. ``alembic`` is the
+    complete; otherwise they stay in the object only. ``alembic`` is the
     controller's Alembic `Config` or the path of its ``alembic.ini``: its migrations then make the
     schema of the recorded revision, and lead it and the rows to the head.
 
@@ -94,12 +88,12 @@ def restore(
     wanted = destination(files_to, files_in_place)
     adopts = plan.adoption is not None and not dry_run
     with versions.version_of(store, version, to_adopt=adopts) as opened:
-        if wanted is not None:
-            check_files(opened, wanted, force=force)
         with closing(registry.open_target(database)) as target:
             if not dry_run:
-                report = _restore(opened, target, clock, plan, progress=progress)
-                return after_restore(report, database, wanted, force=force)
+                plan = replace(plan, files=Placing(wanted, force))
+                return _restore(opened, target, clock, plan, progress=progress)
+            if wanted is not None:
+                check_files(opened, wanted, force=force)
             found = _preflight(opened, target, clock, plan)
     if found.fault is not None:
         raise found.fault
@@ -204,7 +198,8 @@ def diff(
         with closing(registry.open_source(database)) as source, source.cut(Memory()) as cut:
             follows = getattr(source, "followed", lambda: None)() is not None
             before = DatabaseSide(source.name, source.dialect, cut, follows)
-            return compare(before, replace(side, follows=follows), selection, on_change)
+            after = replace(side, follows=follows, files=False)
+            return compare(before, after, selection, on_change)
 
 
 @checked

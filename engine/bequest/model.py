@@ -7,7 +7,7 @@ msgpack extension type 1, so no byte is ever lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
@@ -107,6 +107,19 @@ class Mutation:
     key: Key
     row: Row | None
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One path of a recorded folder, by the folder's name and the path below it.
+
+    ``facts`` is its row of part 0 (see FORMAT.md), ``None`` to forget the path. ``content`` comes
+    in pieces of `bequest.recorded.PIECE_BYTES`; ``None``: it stays as it is recorded.
+    """
+
+    path: tuple[str, str]
+    facts: Row | None
+    content: Iterable[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)

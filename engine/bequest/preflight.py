@@ -169,7 +169,8 @@ def _prepare(snapshot: Snapshot, target: Target, plan: Plan, checks: list[Check]
     except BequestError as error:
         checks.append(failed("tables", error))
     try:
-        crossing = _cross(chosen, part or Part(chosen.catalog, chosen.attributes), target, plan)
+        whole = part_of(chosen.catalog, chosen.attributes, None)
+        crossing = _cross(chosen, part or whole, target, plan)
         checks += _converted(chosen, crossing, target)
     except BequestError as error:
         checks.append(failed("conversion", error))

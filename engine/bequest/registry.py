@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -111,6 +112,12 @@ def migration(connection: Connection) -> AbstractContextManager[None]:
     return cast("AbstractContextManager[None]", lift(connection))
 
 
+def alembic_filter(own: Callable[..., bool] | None) -> Callable[..., bool]:
+    """What hides Bequest's tables from Alembic's autogenerate."""
+    module = importlib.import_module("bequest_adapters.autogenerate")
+    return cast("Callable[..., bool]", module.alembic_filter(own))
+
+
 def alembic_migrations(config: Any) -> Migrations:
     """The controller's migrations: an ``alembic.ini``, or an Alembic `Config`.
 
@@ -121,14 +128,19 @@ def alembic_migrations(config: Any) -> Migrations:
 
 
 def rewriting(
-    database: Any, store: str | Store, mode: str, limits: Limits, cipher: Cipher | None = None
+    database: Any,
+    store: str | Store,
+    mode: str,
+    limits: Limits,
+    cipher: Cipher | None = None,
+    files: dict[str, Any] | None = None,
 ) -> Any:
     """What rewrites in a process of its own; ``None`` for a store that has no address."""
     if not isinstance(store, str):
         return None
     url = database_url(database).render_as_string(hide_password=False)
     module = importlib.import_module("bequest_adapters.rewriting")
-    return module.RewriteApart(url, store, mode, limits, cipher)
+    return module.RewriteApart(url, store, mode, limits, cipher, files)
 
 
 def crossing() -> Cross:

@@ -265,7 +265,7 @@ def test_a_fresh_controller_cannot_overwrite_the_backup(
     events = Events()
     with bequest.Backup(fresh, store, on_event=events) as backup:
         events.wait("refused")
-        with pytest.raises(bequest.Refused, match="overwrite"):
+        with pytest.raises(bequest.Refused, match="--replace"):
             backup.flush()
     fresh.dispose()
     assert Path(store).read_bytes() == good

@@ -92,7 +92,7 @@ def test_an_error_there_keeps_its_class(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("in the way")
     apart = rewriting.RewriteApart(str(engine.url), f"{tmp_path}/a-file/o.bequest", "", APART)
     with pytest.raises(bequest.AccessError):
-        apart(overwrite=False)
+        apart()
 
 
 def test_killed_in_the_middle_it_is_tried_again(

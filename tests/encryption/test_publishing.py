@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +12,9 @@ from sqlalchemy import create_engine, text
 
 import bequest
 from bequest import registry
-from bequest.model import Memory
 from bequest.publisher import Publisher
 from bequest_adapters import cipher, rewriting
-from bequest_adapters.databases.sqlite import remembering
-from tests.restore.controller import Controller, contents
+from tests.restore.controller import Controller
 
 CANARY = "the canary that nobody may see"
 APART = bequest.Limits(rewrite_apart_bytes=0)
@@ -76,12 +73,12 @@ def path_of(keys: Keys, name: str) -> str:
 
 
 def publish(
-    controller: Controller, keys: Keys, name: str | None, *, overwrite: bool = False
+    controller: Controller, keys: Keys, name: str | None, *, replace: str | None = None
 ) -> bequest.PublishReport:
     store = controller.store
     if name is not None:
         store = bequest.keyed(store, key_file=path_of(keys, name))
-    return bequest.backup(controller.url, store, overwrite=overwrite)
+    return bequest.backup(controller.url, store, replace=replace)
 
 
 def body(controller: Controller) -> bytes:
@@ -133,12 +130,16 @@ def test_another_address_changes_nothing_about_it(
 
 
 @pytest.mark.parametrize("name", [None, "second"])
-def test_overwrite_is_how_to_give_a_key_up(
+def test_replacing_by_name_is_how_to_give_a_key_up(
     controller: Controller, keys: Keys, name: str | None
 ) -> None:
     publish(controller, keys, "first")
-    report = publish(controller, keys, name, overwrite=True)
+    present = bequest.inspect(controller.store)
+    named = f"{present.lineage}/{present.serial}"
+    report = publish(controller, keys, name, replace=named)
     assert (report.action, report.key_id) == ("rewrite", None if name is None else keys.ids[name])
+    assert report.kept is not None
+    assert bequest.inspect(report.kept).key_id == keys.ids["first"]
     assert (CANARY.encode() in body(controller)) == (name is None)
     assert publish(controller, keys, name).action == "unchanged"
 
@@ -321,18 +322,4 @@ class TestEmbedded:
             current = "0" * 16
 
         apart = rewriting.RewriteApart(controller.url, controller.store, "", APART, Foreign())  # type: ignore[arg-type]
-        assert apart(overwrite=False) is None
-
-
-def test_an_installation_of_an_older_release_is_led_on(controller: Controller, keys: Keys) -> None:
-    """Before encryption the memory had no column for a key's id."""
-    publish(controller, keys, None)
-    with closing(sqlite3.connect(controller.path)) as db:
-        db.execute("ALTER TABLE bequest_memory DROP COLUMN key_id")
-        db.execute("UPDATE bequest_version SET version_num = '0001'")
-        db.commit()
-        assert remembering.recall(db).key_id == Memory().key_id
-    assert bequest.status(controller.url).key_id is None
-    controller.write("DELETE FROM router")
-    assert publish(controller, keys, "first").key_id == keys.ids["first"]
-    assert contents(controller.path)["router"] == []
+        assert apart() is None

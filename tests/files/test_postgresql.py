@@ -88,5 +88,5 @@ def test_files_cross_to_sqlite_and_back(
     assert (report.files, report.converted) == (2, ())
     assert tree(tmp_path / "two" / "etc") == tree(folder)
     (folder / "more").write_text("more")
-    assert bequest.backup(urls[1], store, files=[folder], overwrite=True).action != "unchanged"
+    assert bequest.backup(urls[1], store, files=[folder], accept_files=True).action != "unchanged"
     assert bequest.verify(store, urls[1]).ok

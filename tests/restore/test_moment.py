@@ -139,7 +139,7 @@ def test_rows_without_a_key_come_and_go_back(tmp_path: Path) -> None:
     for serial, expected in states.items():
         with opened(store) as snapshot:
             chosen = snapshot.as_of(find(snapshot, serial))
-            adopt(store, chosen, Clock(), "bb" * 16, 0)
+            adopt(store, chosen, Clock(), lambda: "bb" * 16, 0)
         assert state(None) == expected
 
 

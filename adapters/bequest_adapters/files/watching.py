@@ -1,4 +1,4 @@
-"""When to look at the folders: after events that have calmed down, and every half minute anyway.
+"""When to publish files: after events that have calmed down, and every half minute if need be.
 
 Invariants: an event is only a hint; a folder that is written without end is looked at a few times
 per second and not more; a folder that is replaced by another one is watched again.
@@ -31,7 +31,7 @@ from watchdog.observers import Observer
 
 from bequest.errors import BequestError
 
-from .recording import Listener, Recorder
+from .recording import Glance, Listener, Recorder
 
 logger = logging.getLogger("bequest")
 
@@ -43,7 +43,7 @@ CALM_SECONDS: Final = 0.05
 BURST_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 30.0
 SETTLE_SECONDS: Final = (0.2, 0.5, 2.5)
-"""Looks after something was being written; the last is past `scanning.RACY_NS`."""
+"""Looks after a change, then twice as long each time. The last is past `scanning.RACY_NS`."""
 REST_SHARE: Final = 4.0
 """A look is followed by a rest of so many times its duration."""
 FAILED_SECONDS: Final = 5.0
@@ -51,7 +51,7 @@ NOT_LEADING_SECONDS: Final = 1.0
 
 
 class Watching:
-    """A thread that reconciles when something happens in the recorder's roots."""
+    """A thread that wakes the publisher when something happens in the recorder's roots."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Watching:
         wake: Callable[[], None],
         listener: Listener,
     ) -> None:
-        """``lead``: whether this process is the one that records. ``wake``: rows were written."""
+        """``lead``: whether this process is the one that publishes. ``wake``: a look is due."""
         self._recorder = recorder
         self._lead = lead
         self._wake = wake
@@ -112,21 +112,26 @@ class Watching:
             if not self._lead():
                 return NOT_LEADING_SECONDS
             self._watch()
-            done = self._recorder.reconcile()
+            found = self._recorder.glance()
         except BequestError as error:
             self._listener("failed", {"error": str(error)})
             return FAILED_SECONDS
         except Exception:  # the thread must outlive a fault that nobody foresaw
-            logger.exception("Recording files met an unexpected fault; it goes on in half a minute")
+            logger.exception("Watching files met an unexpected fault; it goes on in half a minute")
             return LOOK_SECONDS
-        if done.recorded or done.removed:
-            self._wake()
+        return self._wait_after(found)
+
+    def _wait_after(self, found: Glance) -> float:
+        if found is not Glance.CHANGED:
             self._tries = 0
-        if not done.unsettled:
-            self._tries = 0
-            return LOOK_SECONDS
-        self._tries = min(self._tries + 1, len(SETTLE_SECONDS))
-        return SETTLE_SECONDS[self._tries - 1]
+            return LOOK_SECONDS if found is Glance.SAME else SETTLE_SECONDS[-1]
+        self._recorder.expect()
+        self._wake()
+        self._tries += 1
+        if self._tries <= len(SETTLE_SECONDS):
+            return SETTLE_SECONDS[self._tries - 1]
+        doubled = SETTLE_SECONDS[-1] * 2.0 ** (self._tries - len(SETTLE_SECONDS))
+        return min(doubled, LOOK_SECONDS)
 
     def _watch(self) -> None:
         """Watch the folders that are there now, unless they are being watched already."""

@@ -7,10 +7,12 @@ ever left idle in a transaction, and all settings that what is read depends on a
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -19,7 +21,7 @@ from sqlalchemy import URL
 
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
 
-from . import forms
+from . import forms, pooling
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -76,6 +78,13 @@ def connect(address: Address, *, to_restore: bool = False) -> Connection:
                     f"The server of {address.name} is older than PostgreSQL 14. Nothing is backed "
                     "up from it: Bequest needs 14 or newer."
                 )
+            if pooling.lends_transactions(connection, partial(_open, address)):
+                raise UsageError(
+                    f"{address.name} is a pool that lends a session for one transaction at a time, "
+                    "as pgbouncer does in transaction mode. Bequest was not let in and nothing was "
+                    "changed: the right to publish is a lock of a session. Give the server's own "
+                    "address and port, or a pool in session mode."
+                )
             forms.prepare(connection)
         except BaseException:
             connection.close()
@@ -93,11 +102,13 @@ def _open(address: Address) -> Connection:
         "client_encoding": "UTF8",
         "application_name": "bequest",
     }
-    # Not prepared behind our back: DDL between two uses would make the second one fail.
-    return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
+    # Not prepared behind our back: DDL between two uses would make the second one fail. With None
+    # what we ask to be prepared would not be either.
+    return psycopg.connect(**options, autocommit=True, prepare_threshold=sys.maxsize)
 
 
-_SCHEMA_MOVED: Final = ("42703", "42P01", "42704", "42883", "42804", "3F000", "XX000", "0A000")
+SCHEMA_MOVED: Final = ("42703", "42P01", "42704", "42883", "42804", "3F000", "XX000", "0A000")
+"""What a statement fails with when the schema changed before it, among other reasons."""
 
 # By SQLSTATE, or its class (PostgreSQL's appendix of error codes).
 _ADVICE: Final[dict[str, tuple[type[BequestError], str, str]]] = {
@@ -113,6 +124,11 @@ _ADVICE: Final[dict[str, tuple[type[BequestError], str, str]]] = {
         Unreachable,
         "has a table locked by another transaction",
         "It will be tried again; if this stays, look for a transaction that is never ended.",
+    ),
+    "72000": (
+        Unreachable,
+        "has removed rows that were still to be read ({})",
+        "It will be tried again; if this stays, raise the server's old_snapshot_threshold.",
     ),
     "53100": (Unreachable, "has no disk space left", "Free some space."),
     "53300": (Unreachable, "has no connection left", "Raise max_connections, or use fewer."),
@@ -154,7 +170,7 @@ def _advice(error: psycopg.Error) -> tuple[type[BequestError], str, str]:
         return _ADVICE[state]
     if state[:2] in _ADVICE:
         return _ADVICE[state[:2]]
-    if state in _SCHEMA_MOVED:
+    if state in SCHEMA_MOVED:
         return (Unreachable, "changed while it was read ({})", "It will be tried again.")
     if not state or state[:2] in _CLASSES_THAT_PASS:
         return _BUSY

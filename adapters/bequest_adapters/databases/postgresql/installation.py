@@ -24,7 +24,7 @@ import psycopg
 from bequest.errors import Unreachable
 from bequest.model import Memory, Selection
 from bequest_schema import HEAD, VERSION_TABLE
-from bequest_schema.tables import CAPTURE, FILES_SCHEMA, JOURNAL, MEMORY, SCHEMA, SETTINGS
+from bequest_schema.tables import CAPTURE, JOURNAL, MEMORY, SCHEMA, SETTINGS
 
 from . import grants
 from .connection import Connection
@@ -212,8 +212,7 @@ def uninstall(connection: Connection, name: str) -> None:
     """Drop every trigger, function and table that `install` ever made."""
     for relation in read_names(connection, read_triggers(connection)).values():
         _locked(connection, relation, name, partial(_drop_all, connection, relation))
-    for schema in (SCHEMA, FILES_SCHEMA):
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+    connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE".encode())
 
 
 def _look(

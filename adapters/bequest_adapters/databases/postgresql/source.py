@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -144,9 +144,15 @@ class PostgresSource:
     @contextmanager
     def cut(self, memory: Memory, *, again: bool = False) -> Generator[PostgresCut]:
         """`Source.cut`: a transaction of its own, ended with the context."""
-        with self._connections.use() as connection:
+        with self._connections.use() as connection, ExitStack() as others:
+
+            def another() -> Connection:
+                return others.enter_context(self._connections.use())
+
             try:
-                found = PostgresCut(connection, self._address, memory, self._known, self._learn)
+                found = PostgresCut(
+                    connection, another, self._address, memory, self._known, self._learn
+                )
                 yield found
                 since = journal.parse(found.position)
                 self._looked = (since, since.snapshot, time.monotonic()) if since.snapshot else None

@@ -17,15 +17,15 @@ from bequest.ports import Unsettled
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, SETTINGS
 
-from . import installation, journal, lifting, remembering
+from . import healing, installation, installing, journal, lifting, record, remembering
+from .catalog import exists
 from .connection import QUIET_SECONDS, Connections, Location, translated
 from .copy import copied
-from .cut import SqliteCut
+from .cut import Sound, SqliteCut
 from .durability import is_wal, sync_commits
-from .installation import Plan, Record
+from .identity import Identity, Known, installation_in_triggers, read_identity, write_identity
 from .locks import Locks
 from .quiet import Moved
-from .remembering import Identity, read_identity, succeeded, write_identity
 from .sidefile import SideFile
 from .target_following import standing_row
 
@@ -44,7 +44,7 @@ class SqliteSource:
         self._locks = Locks(location)
         self._side = SideFile(location.path)
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
-        self._sound: tuple[Record, int, Plan] | None = None
+        self._sound: Sound | None = None
         # Since when no cut without a lock has counted; 0 when the last one did.
         self._unsettled = 0.0
 
@@ -67,31 +67,43 @@ class SqliteSource:
 
     def attend(self, engine: object) -> Callable[[], None]:
         """Keep migrations through the controller's engine from failing because of capture."""
-        return lifting.lift_on_alter(engine)
+        return lifting.attend(engine)
 
     def installed(self) -> bool:
         """`Source.installed`."""
         return self._connections.read(installation.installed)
 
     def install(self, selection: Selection | None = None) -> bool:
-        """`Source.install`.
+        """`Source.install`, in short transactions; see `installing`.
 
-        The side file knows the new installation before the database does: after a crash in between
+        The side file knows a new installation before the database does: after a crash in between
         the database is new, and never looks like a copy.
         """
-        identity = self._identity() or self._introduced()
-        with self._connections.transaction() as connection:
-            return installation.install(connection, selection, self._journal_limit, identity)
+        if self._connections.read(partial(_is_whole, selection, self._journal_limit)):
+            return False
+        with self._connections.writing() as connection:
+            known = self._known(connection)
+            return installing.install(connection, selection, self._journal_limit, known)
 
-    def _introduced(self) -> Identity:
-        identity = Identity(uuid.uuid4().hex, str(uuid.uuid4()), 1)
-        with translated(self._location):
-            if not self._side.is_own():
-                self._side.own(identity.installation)
-            remembering.remember(
-                Memory(installation=identity.installation), self._side, durable=True
-            )
-        return identity
+    def _known(self, connection: sqlite3.Connection) -> Known:
+        """Who the database is to be, unless it says so itself; what was published last."""
+        identity = read_identity(connection)
+        if identity.installation:
+            return Known(identity, remembering.last_seq(identity, self._side))
+        surviving = installation_in_triggers(connection)
+        known = remembering.known(self._side)
+        if known is None or surviving != known.identity.first:
+            known = Known(Identity(surviving or uuid.uuid4().hex, str(uuid.uuid4()), 1))
+            remembering.introduce(known.identity, self._side)
+        return known
+
+    def heal(self) -> None:
+        """`bequest.ports.Healing.heal`."""
+        if not self._connections.read(healing.is_needed):
+            return
+        with self._connections.use() as connection:
+            if healing.is_needed(connection):
+                healing.heal(connection, self._known(connection).seq)
 
     def _identity(self) -> Identity | None:
         return self._connections.read(_identity)
@@ -103,8 +115,8 @@ class SqliteSource:
 
     def uninstall(self) -> None:
         """`Source.uninstall`, with the lock files and the side file."""
-        with self._connections.transaction() as connection:
-            installation.uninstall(connection)
+        with self._connections.writing() as connection:
+            installing.uninstall(connection)
         self._sound = None
         with translated(self._location):
             self._side.remove()
@@ -118,6 +130,7 @@ class SqliteSource:
             holding.__enter__()
         try:
             self._connections.renew()
+            self.heal()
             yield
         finally:
             holding.__exit__(None, None, None)
@@ -136,15 +149,16 @@ class SqliteSource:
     def remember(self, memory: Memory, *, durable: bool) -> None:
         """`Source.remember`; the database is written to only when it becomes another one."""
         before = self._identity() or Identity()
-        after = succeeded(before, memory)
+        memory = before.named(memory)
+        after = before.succeeded(memory)
         if after != before:
             with self._connections.transaction() as connection:
                 write_identity(connection, after)
         if durable or after != before:
             self._sync_commits()
         with translated(self._location):
-            if after != before and not self._side.is_own():
-                self._side.own(memory.installation)
+            if after != before:
+                remembering.introduce(after, self._side)
             remembering.remember(memory, self._side, durable=durable or after != before)
 
     def _sync_commits(self) -> None:
@@ -228,33 +242,36 @@ class SqliteSource:
         self._connections.close()
 
 
+def _is_whole(
+    selection: Selection | None, limit: int | None, connection: sqlite3.Connection
+) -> bool:
+    """Whether there is nothing to install; asked without the lock that `installing` may take."""
+    identity = read_identity(connection)
+    return (
+        bool(identity.installation)
+        and not healing.is_needed(connection)
+        and installation.look(connection, selection, limit, Known(identity)) is None
+    )
+
+
 def _identity(connection: sqlite3.Connection) -> Identity | None:
-    if not _has(connection, SETTINGS):
-        return None
     found = read_identity(connection)
     return found if found.installation else None
 
 
 def _descends(origin: str, connection: sqlite3.Connection) -> bool | None:
-    if not (_has(connection, JOURNAL) and _has(connection, SETTINGS)):
+    if not (exists(connection, JOURNAL) and exists(connection, SETTINGS)):
         return None
     known = read_identity(connection).installations
     return ancestry.descends(origin, known, partial(journal.holds, connection))
 
 
 def _pending(memory: Memory, connection: sqlite3.Connection) -> Pending:
-    if not _has(connection, JOURNAL):
+    if not exists(connection, JOURNAL):
         return Pending(0, 0, None)
     found = journal.pending(connection, journal.parse(memory.position))
     if memory.serial or memory.position:
         return found
     # Never published: all that was there before the journal is waiting as well.
-    since = installation.installed_at(connection)
+    since = record.installed_at(connection)
     return replace(found, transactions=max(1, found.transactions), since=since)
-
-
-def _has(connection: sqlite3.Connection, table: str) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
-    )
-    return found.fetchone() is not None
