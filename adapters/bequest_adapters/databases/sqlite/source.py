@@ -192,16 +192,16 @@ class SqliteSource:
     def cut(self, memory: Memory, *, again: bool = False) -> Generator[SqliteCut]:
         """`Source.cut`: a deferred read transaction. In WAL mode it never disturbs a writer.
 
-        In rollback-journal mode it does. Where all rows are to be read (``memory`` has no position)
-        the cut is therefore taken on a copy, and where the caller can take another one, without a
-        lock (`quiet`): for `QUIET_SECONDS` at most, then the lock is taken after all.
+        In rollback-journal mode it does. Where the caller can take another one it is therefore
+        taken without a lock (`quiet`), for `QUIET_SECONDS` at most: then the lock is taken after
+        all. Otherwise, and where all rows are to be read, it is taken on a copy.
         """
         with translated(self._location):
             wal = is_wal(self._location.path)
-        if not wal and not memory.position:
+        if not wal and not (again and memory.position):
             with copied(self._connections, self._location) as copy:
                 yield self._cut_on(copy, memory)
-        elif not wal and again and self._connections.is_quiet() and self._may_look():
+        elif not wal and self._connections.is_quiet() and self._may_look():
             try:
                 with self._connections.looked(self._unsettled + QUIET_SECONDS) as connection:
                     yield self._cut_on(connection, memory)
