@@ -89,12 +89,11 @@ class Beside:
         self._known = None
 
     @contextmanager
-    def cut(self, memory: Memory, stat: Stat | None, *, again: bool = False) -> Generator[BothCut]:
+    def cut(self, memory: Memory, stat: Stat | None) -> Generator[BothCut]:
         """A view of both sources, from what ``memory`` remembers; whole if that has no position.
 
-        ``stat`` is the object that is to be replaced or appended to; ``again`` is for the source.
-        Raises as `Source.cut` and
-        `bequest.opening.opened`; inside it may raise `Restless`.
+        ``stat`` is the object that is to be replaced or appended to. Raises as `Source.cut` and
+        `bequest.opening.opened`, `Unsettled` too; inside it may raise `Restless`.
         """
         whole = not memory.position
         known = self._recall(memory, stat)
@@ -108,7 +107,7 @@ class Beside:
                 if files.needs_object:
                     files.object = self._object(stack, memory, stat)
             try:
-                yield BothCut(stack.enter_context(self._source.cut(memory, again=again)), files)
+                yield BothCut(stack.enter_context(self._source.cut(memory, again=True)), files)
             except Restless:
                 self._restless = True
                 raise

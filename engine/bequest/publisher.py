@@ -283,7 +283,7 @@ class Publisher:
     # -- append ---------------------------------------------------------------------------
 
     def _append(self, memory: Memory, stat: Stat, exact: bool) -> PublishReport:
-        with self._files.cut(memory, stat, again=True) as cut:
+        with self._files.cut(memory, stat) as cut:
             if cut.stale:
                 raise _Stale
             if cut.fault:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 BUSY_SECONDS = 5.0
 """How long a statement waits for another connection's lock before it gives up."""
 
-QUIET_SECONDS = 1.0
+QUIET_SECONDS = 5.0
 """How long a read without a lock is tried again before one with a lock is taken."""
 PAUSE_SECONDS = 0.0005
 """Between two tries: about as long as a small commit takes without a sync."""

@@ -83,6 +83,8 @@ class SqliteSource:
         The side file knows a new installation before the database does: after a crash in between
         the database is new, and never looks like a copy.
         """
+        if self._connections.read(partial(_is_whole, selection, self._journal_limit)):
+            return False
         with self._connections.writing() as connection:
             known = self._known(connection)
             return installing.install(connection, selection, self._journal_limit, known)
@@ -101,8 +103,10 @@ class SqliteSource:
 
     def heal(self) -> None:
         """`bequest.ports.Healing.heal`."""
-        if self._connections.read(healing.is_needed):
-            with self._connections.use() as connection:
+        if not self._connections.read(healing.is_needed):
+            return
+        with self._connections.use() as connection:
+            if healing.is_needed(connection):
                 healing.heal(connection, self._known(connection).seq)
 
     def _identity(self) -> Identity | None:
@@ -192,16 +196,16 @@ class SqliteSource:
     def cut(self, memory: Memory, *, again: bool = False) -> Generator[SqliteCut]:
         """`Source.cut`: a deferred read transaction. In WAL mode it never disturbs a writer.
 
-        In rollback-journal mode it does. Where all rows are to be read (``memory`` has no position)
-        the cut is therefore taken on a copy, and where the caller can take another one, without a
-        lock (`quiet`): for `QUIET_SECONDS` at most, then the lock is taken after all.
+        In rollback-journal mode it does. Where the caller can take another one it is therefore
+        taken without a lock (`quiet`), for `QUIET_SECONDS` at most: then the lock is taken after
+        all. Otherwise, and where all rows are to be read, it is taken on a copy.
         """
         with translated(self._location):
             wal = is_wal(self._location.path)
-        if not wal and not memory.position:
+        if not wal and not (again and memory.position):
             with copied(self._connections, self._location) as copy:
                 yield self._cut_on(copy, memory)
-        elif not wal and again and self._connections.is_quiet() and self._may_look():
+        elif not wal and self._connections.is_quiet() and self._may_look():
             try:
                 with self._connections.looked(self._unsettled + QUIET_SECONDS) as connection:
                     yield self._cut_on(connection, memory)
@@ -240,6 +244,18 @@ class SqliteSource:
         """`Source.close`."""
         self._locks.release()
         self._connections.close()
+
+
+def _is_whole(
+    selection: Selection | None, limit: int | None, connection: sqlite3.Connection
+) -> bool:
+    """Whether there is nothing to install; asked without the lock that `installing` may take."""
+    identity = read_identity(connection)
+    return (
+        bool(identity.installation)
+        and not healing.is_needed(connection)
+        and installation.look(connection, selection, limit, Known(identity)) is None
+    )
 
 
 def _identity(connection: sqlite3.Connection) -> Identity | None:
