@@ -46,7 +46,7 @@ FILES_SCHEMA = "bequest_files"
 FOLLOWING = "bequest_following"
 
 TABLES = frozenset({JOURNAL, MEMORY, CAPTURE, SETTINGS, VERSION_TABLE})
-"""What every installation has, and what no snapshot ever holds."""
+"""What installations have (SQLite no `MEMORY`), and what no snapshot ever holds."""
 
 ALL_TABLES = TABLES | {FILES, FOLLOWING}
 """All that `bequest uninstall` drops."""
@@ -126,7 +126,7 @@ and so on. NULL: the whole table. Without an index, for every commit would pay f
 
 memory = Table(
     MEMORY,
-    metadata,
+    postgresql_metadata,
     Column("id", Integer, primary_key=True),
     Column("lineage", Text, nullable=False),
     Column("epoch", Integer, nullable=False),
@@ -149,7 +149,7 @@ memory = Table(
     Column("key_id", Text, nullable=False, server_default=""),
 )
 """`bequest.model.Memory`, one row with id 1; ``attributes`` is a msgpack map, ``intents`` a list
-of maps."""
+of maps. On SQLite it is in a file beside the database, for nothing may write there all the time."""
 
 capture = Table(
     CAPTURE,
@@ -236,7 +236,7 @@ postgresql_following = following.to_metadata(MetaData(), schema=SCHEMA)
 are definitions (kind, name, table, SQL) of all that would fire or refuse."""
 
 
-for _shared in (memory, capture, settings, version):
+for _shared in (capture, settings, version):
     _shared.to_metadata(postgresql_metadata)
 
 KEPT_SMALL = (

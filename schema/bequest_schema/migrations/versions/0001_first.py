@@ -1,4 +1,4 @@
-"""The first shape: journal, memory, capture, settings.
+"""The first shape: journal, capture, settings; and on PostgreSQL the memory.
 
 The columns are written out, not taken from ``tables.py``: a migration stays as it was.
 """
@@ -22,29 +22,6 @@ def upgrade(op: Operations) -> None:
     else:
         _postgresql_journal(op)
     op.create_table(
-        "bequest_memory",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("lineage", sa.Text, nullable=False),
-        sa.Column("epoch", sa.Integer, nullable=False),
-        sa.Column("serial", sa.Integer, nullable=False),
-        sa.Column("token", sa.Text, nullable=False),
-        sa.Column("store", sa.Text, nullable=False),
-        sa.Column("version", sa.Text, nullable=False),
-        sa.Column("chain", sa.Text, nullable=False),
-        sa.Column("position", sa.Text, nullable=False),
-        sa.Column("base_bytes", sa.BigInteger, nullable=False),
-        sa.Column("tail_bytes", sa.BigInteger, nullable=False),
-        sa.Column("rows", sa.BigInteger, nullable=False),
-        sa.Column("attributes", sa.LargeBinary, nullable=False),
-        sa.Column("intents", sa.LargeBinary, nullable=False),
-        sa.Column("mode", sa.Text, nullable=False),
-        sa.Column("state", sa.Text, nullable=False),
-        sa.Column("last_success", sa.Float(53)),
-        sa.Column("last_error", sa.Text, nullable=False),
-        sa.Column("last_rewrite", sa.Float(53)),
-        sa.Column("key_id", sa.Text, nullable=False, server_default=""),
-    )
-    op.create_table(
         "bequest_capture",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("name", sa.Text, nullable=False),
@@ -56,6 +33,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("value", sa.Text, nullable=False),
     )
     if op.get_context().dialect.name != "sqlite":
+        _memory(op)
         _kept_small(op)
 
 
@@ -78,6 +56,32 @@ def _postgresql_journal(op: Operations) -> None:
         sa.Column("tab", Native("int4"), nullable=False),
         sa.Column("op", Native('"char"'), nullable=False),
         sa.Column("keys", Native("text[]")),
+    )
+
+
+def _memory(op: Operations) -> None:
+    op.create_table(
+        "bequest_memory",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("lineage", sa.Text, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("serial", sa.Integer, nullable=False),
+        sa.Column("token", sa.Text, nullable=False),
+        sa.Column("store", sa.Text, nullable=False),
+        sa.Column("version", sa.Text, nullable=False),
+        sa.Column("chain", sa.Text, nullable=False),
+        sa.Column("position", sa.Text, nullable=False),
+        sa.Column("base_bytes", sa.BigInteger, nullable=False),
+        sa.Column("tail_bytes", sa.BigInteger, nullable=False),
+        sa.Column("rows", sa.BigInteger, nullable=False),
+        sa.Column("attributes", sa.LargeBinary, nullable=False),
+        sa.Column("intents", sa.LargeBinary, nullable=False),
+        sa.Column("mode", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("last_success", sa.Float(53)),
+        sa.Column("last_error", sa.Text, nullable=False),
+        sa.Column("last_rewrite", sa.Float(53)),
+        sa.Column("key_id", sa.Text, nullable=False, server_default=""),
     )
 
 
