@@ -24,7 +24,7 @@ from bequest.errors import Unreachable, UsageError
 from bequest.model import Memory, Pending
 from bequest_adapters.databases.sqlite import open_source
 from bequest_adapters.databases.sqlite.triggers import LIMIT_EVERY, LIMIT_ROWS
-from bequest_schema import HEAD, TABLES
+from bequest_schema import HEAD
 from bequest_schema import migrations as bequest_migrations
 from bequest_schema.tables import metadata
 from tests.capture_sqlite import Make, controller
@@ -101,7 +101,9 @@ def test_migrations_lead_to_the_tables_as_they_are_described(controller: Make) -
     app = controller()
     engine = sa.create_engine(f"sqlite:///{app.path}")
     inspector = sa.inspect(engine)
-    assert {name for name in inspector.get_table_names() if name.startswith("bequest_")} == TABLES
+    assert {name for name in inspector.get_table_names() if name.startswith("bequest_")} == set(
+        metadata.tables
+    )
     for table in metadata.sorted_tables:
         columns = inspector.get_columns(table.name)
         assert [column["name"] for column in columns] == list(table.columns.keys())

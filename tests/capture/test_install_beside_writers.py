@@ -265,7 +265,8 @@ def test_a_small_database_is_installed_in_one_transaction(tmp_path: Path) -> Non
     ) as db:
         db.transactions = []
         db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE)")
-        assert installing.install(db, None, None)
+        pace = Pace(monotonic=lambda: db.now, sleep=lambda _: setattr(db, "now", db.now + 0.1))
+        assert installing.install(db, None, None, pace=pace)
         assert len(db.transactions) == 1
         before = list(db.transactions)
         assert not installing.install(db, None, None)

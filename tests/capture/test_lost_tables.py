@@ -24,7 +24,7 @@ from bequest_adapters.databases.sqlite.identity import (
     read_identity,
 )
 from bequest_adapters.databases.sqlite.installation import OWN_TABLES
-from bequest_schema.tables import CAPTURE, JOURNAL, MEMORY, SETTINGS
+from bequest_schema.tables import CAPTURE, JOURNAL, SETTINGS
 from tests.capture_sqlite import Controller, Make, controller
 
 __all__ = ["controller"]
@@ -86,7 +86,7 @@ def test_any_tables_may_be_lost(controller: Make, lost: tuple[str, ...]) -> None
     app.check()
 
 
-@pytest.mark.parametrize("lost", [each for each in SUBSETS if MEMORY not in each], ids="+".join)
+@pytest.mark.parametrize("lost", SUBSETS, ids="+".join)
 def test_a_backup_goes_on_after_a_loss(tmp_path: Path, lost: tuple[str, ...]) -> None:
     path, store = tmp_path / "app.db", str(tmp_path / "o")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
