@@ -226,8 +226,7 @@ class Connections:
                 return
             self._file = file
             idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        _close(idle)
 
     @contextmanager
     def use(self) -> Generator[sqlite3.Connection]:
@@ -279,8 +278,7 @@ class Connections:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        _close(idle)
 
     def interrupt(self) -> None:
         """End what is being read or written now: it raises `Unreachable`, and can be tried again.
@@ -325,6 +323,12 @@ class Connections:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _close(connections: list[sqlite3.Connection]) -> None:
+    with forking.guard():
+        for connection in connections:
+            connection.close()
 
 
 def abandon(connection: sqlite3.Connection) -> None:
