@@ -78,6 +78,8 @@ class Drills:
             try:
                 wait = self.tick()
             except BequestError as error:
+                if self._stop.is_set():
+                    return  # it was ended on purpose
                 self._listener("drill_failed", {"error": str(error)})
                 wait = LOOK_SECONDS
             except Exception:  # the thread must outlive a fault that nobody foresaw

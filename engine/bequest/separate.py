@@ -28,7 +28,7 @@ FOLDERS: Final = {
     "keep": "the folder for the drilled database",
 }
 KEY_FILE: Final = "BEQUEST_KEY_FILE"
-READ_ONLY: Final = frozenset(STORES)
+READ_ONLY: Final[frozenset[str]] = frozenset(STORES)
 """Two objects are only compared with each other: they may be one."""
 
 _others: dict[str, str] = {}
@@ -49,7 +49,7 @@ def check(named: Mapping[str, Any]) -> None:
         return
     groups = dict(_groups(named))
     for (first, ours), (second, theirs) in combinations(groups.items(), 2):
-        if {first, second} == READ_ONLY:
+        if {first, second} <= READ_ONLY:
             continue
         _compare(ours, theirs)
 
@@ -63,7 +63,7 @@ def _groups(named: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Place]]]:
         elif name in STORES:
             yield name, _of_store(value)
         elif name in FOLDERS:
-            yield name, [Place(os.fspath(value), FOLDERS[name])]
+            yield name, [Place(str(os.fspath(value)), FOLDERS[name])]
     # One file may hold the keys of several stores: it is one thing.
     keys = {_text(named.get("key_file")), os.environ.get(KEY_FILE)}
     keys |= {getattr(named.get(name), "key_file", None) for name in STORES}

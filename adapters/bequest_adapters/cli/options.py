@@ -44,10 +44,11 @@ def _load(context: click.Context, _: click.Parameter, value: str | None) -> None
     root = context.find_root()
     if value is not None:
         root.meta[SETTINGS] = config.load(config.expand(value))
-    if (path := settings(context).path) is not None:
-        separate.protect(path, "the configuration file")
     if context is not root:
-        options = dict(settings(context).options)
+        found = settings(context)
+        if found.path is not None:
+            separate.protect(found.path, "the configuration file")
+        options = dict(found.options)
         if "json" in options:
             options["as_json"] = options.pop("json")
         context.default_map = options

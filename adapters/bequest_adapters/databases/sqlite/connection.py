@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -237,8 +237,7 @@ class Connections:
                 return
             self._file = file
             idle = self._forgotten()
-        for each in idle:
-            each.close()
+        _close(idle)
 
     def _forgotten(self) -> list[sqlite3.Connection | Quiet]:
         idle: list[sqlite3.Connection | Quiet] = [*self._idle, *self._quiet]
@@ -334,8 +333,7 @@ class Connections:
         with self._lock:
             self._closed = True
             idle = self._forgotten()
-        for each in idle:
-            each.close()
+        _close(idle)
 
     def interrupt(self) -> None:
         """End what is being read or written now: it raises `Unreachable`, and can be tried again.
@@ -380,6 +378,12 @@ class Connections:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _close(connections: Sequence[sqlite3.Connection | Quiet]) -> None:
+    with forking.guard():
+        for connection in connections:
+            connection.close()
 
 
 def abandon(connection: object) -> None:
