@@ -367,15 +367,18 @@ def counts_on_from_its_own_memory(patch: pytest.MonkeyPatch) -> None:
 
 def does_not_doubt_after_a_gap(patch: pytest.MonkeyPatch) -> None:
     """The database may have been replaced under the process: a head request tells."""
-    append = Publisher._append
+    fencing = Publisher._fence
 
-    def sure(self: Any, *asked: Any) -> Any:
-        try:
-            return append(self, *asked)
-        except publishing._Doubtful as need:
-            raise publishing._NeedsRewrite(*need.args) from need
+    def sure(self: Any, check: bool) -> Any:
+        self._checked = self._checked or getattr(self, "was_checked", False)
+        self.was_checked = self._checked
+        return fencing(self, check)
 
-    patch.setattr(Publisher, "_append", sure)
+    patch.setattr(Publisher, "_fence", sure)
+
+
+def looks_at_its_descent_before_the_cut_only(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Publisher, "_check_descent", lambda self, stat: None)
 
 
 def adopts_under_the_same_epoch(patch: pytest.MonkeyPatch) -> None:
@@ -633,6 +636,7 @@ BREAKS: list[Break] = [
     replaces_what_came_after_the_copy,
     counts_on_from_its_own_memory,
     does_not_doubt_after_a_gap,
+    looks_at_its_descent_before_the_cut_only,
     adopts_under_the_same_epoch,
     stays_who_it_was,
     writes_who_it_is_behind_what_it_remembers,
