@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.servers.gcs_server",
     "tests.servers.ministack",
     "tests.servers.postgresql",
+    "tests.servers.postgresql_pair",
     "tests.servers.seaweedfs",
 ]
 

@@ -21,8 +21,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, make_url
 
 from bequest.errors import Unreachable, UsageError
-from bequest.model import Intent, Memory, Pending
+from bequest.model import Memory, Pending
 from bequest_adapters.databases.sqlite import open_source
+from bequest_adapters.databases.sqlite.triggers import LIMIT_EVERY, LIMIT_ROWS
 from bequest_schema import HEAD, TABLES
 from bequest_schema import migrations as bequest_migrations
 from bequest_schema.tables import metadata
@@ -83,7 +84,7 @@ def test_a_failed_install_leaves_nothing(controller: Make, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise RuntimeError("killed here")
 
-    monkeypatch.setattr("bequest_adapters.databases.sqlite.installation._write", fail)
+    monkeypatch.setattr("bequest_adapters.databases.sqlite.installation.write_whole", fail)
     with pytest.raises(RuntimeError):
         app.source.install()
     assert app(SCHEMA) == before
@@ -169,7 +170,7 @@ def test_the_journal_is_bounded_even_when_nobody_looks(controller: Make) -> None
     app.check()
     app(many.format(20000))
     ((count, last),) = app("SELECT count(*), max(seq) FROM bequest_journal")
-    assert count <= 2000 + 1024
+    assert 2000 <= count <= 2000 + LIMIT_EVERY
     assert last == 21500
     assert app.fault() == "the journal does not reach back to the last publish"
     assert app.source.pending(app.memory).mutations == count
@@ -190,50 +191,11 @@ def test_a_lowered_limit_is_reached_in_small_steps(controller: Make) -> None:
     lower.close()
     assert not app.source.install(), "who names no limit keeps the one that is set"
     before = app("SELECT count(*) FROM bequest_journal")[0][0]
-    app(many.replace("20000", "1024"))
-    after = app("SELECT count(*) FROM bequest_journal")[0][0]
-    assert before - 4096 <= after <= before
-
-
-def test_trim_keeps_the_last_row_and_the_anchor(controller: Make) -> None:
-    app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY)")
-    app("BEGIN")
-    app.db.executemany("INSERT INTO t VALUES (?)", ((n,) for n in range(1300)))
-    app("COMMIT")
-    app.check()
-    app.source.trim(app.memory.position)
-    assert app("SELECT seq FROM bequest_journal") == [(1300,)]
-    app.check()
-    app("INSERT INTO t VALUES (-1), (-2)")
-    app.source.trim(app.memory.position)
-    assert app("SELECT seq FROM bequest_journal") == [(1300,), (1301,), (1302,)]
-    app.check()
-    app.source.trim("5000:1.0:x")
-    assert app("SELECT max(seq) FROM bequest_journal") == [(1302,)]
-
-
-def test_trim_takes_the_write_lock_only_for_what_is_worth_it(controller: Make) -> None:
-    app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY)")
-    app("INSERT INTO t VALUES (1), (2), (3)")
-    app.check()
-    app("BEGIN IMMEDIATE")
-    app.source.trim(app.memory.position)
-    app("COMMIT")
-    assert app("SELECT count(*) FROM bequest_journal") == [(3,)]
-    app.check()
-
-
-def test_remembering_is_one_statement_so_that_no_thread_can_hold_the_lock(
-    controller: Make,
-) -> None:
-    app = controller("CREATE TABLE t(id INTEGER PRIMARY KEY)")
-    said: list[str] = []
-    with app.source._connections.use() as connection:  # type: ignore[attr-defined]
-        connection.set_trace_callback(said.append)
-    app.source.remember(Memory(serial=3), durable=True)
-    changing = [sql for sql in said if not sql.startswith("PRAGMA")]
-    assert len(changing) == 1
-    assert changing[0].startswith("INSERT OR REPLACE INTO bequest_memory")
+    for _ in range(4):
+        app(many.replace("20000", str(LIMIT_EVERY)))
+        after = app("SELECT count(*) FROM bequest_journal")[0][0]
+        assert after == before + LIMIT_EVERY - LIMIT_ROWS
+        before = after
 
 
 @pytest.mark.parametrize(
@@ -263,20 +225,6 @@ def test_an_empty_position_is_a_fault(controller: Make) -> None:
     assert app.fault()
     app.memory = Memory(position="not one of ours")
     assert app.fault()
-
-
-def test_memory_is_kept_whole(controller: Make) -> None:
-    app = controller()
-    memory = Memory(
-        "lineage", 2, 3, "token", "s3://b/k", "v", "c0ffee", "9:1.5:x", 10, 11, 12,
-        {"user_version": 1, "sequence:é": 2**63 - 1, "x": b"\0", "y": None, "z": "\udcff"},
-        (Intent(4, "next", "10:1.6:x", "cafe", 1, 2, 3, {"y": 1}, True),),
-        "per-change", "ok", 1.25, "what\nwent wrong", 2.5,
-    )  # fmt: skip
-    for each in (memory, Memory(lineage="x")):
-        for durable in (True, False):
-            app.source.remember(each, durable=durable)
-            assert app.source.recall() == each
 
 
 def test_pending_counts_what_is_not_published(controller: Make) -> None:

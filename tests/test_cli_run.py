@@ -168,7 +168,7 @@ def test_superseded_it_ends_at_once_with_5(
 ) -> None:
     sidecar = start()
     sidecar.until("published")
-    bequest.restore(str(store), f"sqlite:///{tmp_path / 'new.db'}")
+    bequest.restore(str(store), f"sqlite:///{tmp_path / 'new.db'}", adopt=True)
     before = store.read_bytes()
     insert(database)
     sidecar.until("superseded")

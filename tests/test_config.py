@@ -98,7 +98,7 @@ class TestTheFile:
         with pytest.raises(UsageError, match="must be"):
             config.load(str(toml))
 
-    @pytest.mark.parametrize("key", ["overwrite", "force", "dry-run"])
+    @pytest.mark.parametrize("key", ["replace", "accept-files", "force", "dry-run"])
     def test_a_decision_for_one_run_cannot_be_kept_in_a_file(self, toml: Path, key: str) -> None:
         toml.write_text(f"{key} = true")
         with pytest.raises(UsageError, match=f"give --{key} where it is meant"):

@@ -49,6 +49,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "files_ignore": TEXTS,
     "files_limit": BYTES,
     "stop_timeout": SECONDS,
+    "alive_within": SECONDS,
     "json": FLAG,
 }
 """What a file may set, and of which kind; the command's option has the same name."""
@@ -61,14 +62,8 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 ONCE: Final = frozenset(
     {
-        "replace",
-        "accept_files",
-        "force",
-        "dry_run",
-        "rewrite",
-        "no_adopt",
-        "files_to",
-        "files_in_place",
+        *("replace", "force", "dry_run", "rewrite", "adopt", "copy", "no_adopt"),
+        *("accept_files", "files_to", "files_in_place"),
     }
 )
 """Decisions for one run: kept in a file they would switch a protection off for good."""

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import threading
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, Final, cast
 
 from bequest import errors
@@ -24,13 +21,10 @@ from bequest.model import Author
 from bequest.ports import Cipher
 from bequest.report import PublishReport
 
+from .apart import Apart
 from .author import this_process
 from .cipher import KeyRing, parsed
 
-_BOOT: Final = (
-    "import json, sys; request = json.loads(sys.stdin.read()); sys.path[:] = request['path']; "
-    "from bequest_adapters.rewriting import answer; print(json.dumps(answer(request)))"
-)
 NICE: Final = 10
 
 
@@ -44,51 +38,34 @@ class RewriteApart:
         mode: str,
         limits: Limits,
         cipher: Cipher | None = None,
+        files: dict[str, Any] | None = None,
     ) -> None:
+        """``files``: what `bequest_adapters.files.open_recorder` is to be called with."""
         self._request = {
             "database": database,
             "store": store,
             "mode": mode,
             "limits": {name: getattr(limits, name) for name in Limits.__dataclass_fields__},
+            "files": files or {"folders": []},
         }
         self._cipher = cipher
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._apart = Apart()
 
     def __call__(self) -> PublishReport | None:
         """The report, or ``None`` where no such process can be started.
 
         Raises what the publish raised there, `Unreachable` when it was killed.
         """
-        if getattr(sys, "frozen", False) or not sys.executable:
-            return None
         if self._cipher is not None and not isinstance(self._cipher, KeyRing):
             return None  # somebody else's, which cannot be told to another process
         lines = [] if self._cipher is None else self._cipher.lines()
-        request = {**self._request, "path": sys.path, "keys": lines}
-        request["by"] = astuple(this_process())
-        try:
-            with self._lock:
-                process = self._process = subprocess.Popen(
-                    [sys.executable, "-c", _BOOT],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
-            printed, _ = process.communicate(json.dumps(request))
-        except OSError:
-            return None
-        finally:
-            with self._lock:
-                self._process = None
-        return _understood(printed, process.returncode)
+        request = {**self._request, "keys": lines, "by": astuple(this_process())}
+        answered = self._apart.ask(__name__, request)
+        return None if answered is None else _understood(*answered)
 
     def kill(self) -> None:
         """End the process, if one runs: whoever waits for it gets `Unreachable`."""
-        with self._lock:
-            if self._process is not None:
-                self._process.kill()
+        self._apart.kill()
 
 
 def _understood(printed: str, code: int) -> PublishReport | None:
@@ -116,6 +93,7 @@ def _ended() -> Unreachable:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Do what `RewriteApart` asks, inside the process that it started."""
     from bequest import registry
+    from bequest.backup import open_recorder
     from bequest.publisher import Publisher
 
     os.nice(NICE)
@@ -123,19 +101,23 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     cipher = parsed("\n".join(request["keys"]), "The request") if request["keys"] else None
     store = registry.open_store(request["store"], cipher)
     source = registry.open_source(request["database"])
-    publisher = Publisher(
-        source,
-        store,
-        registry.system_clock(),
-        limits=Limits(**request["limits"]),
-        mode=request["mode"],
-        by=Author(*request["by"]),
-    )
     try:
+        recorder = open_recorder(source, store, **request["files"])
+        publisher = Publisher(
+            source,
+            store,
+            registry.system_clock(),
+            limits=Limits(**request["limits"]),
+            mode=request["mode"],
+            folders=recorder,
+            by=Author(*request["by"]),
+        )
         report = publisher.publish(rewrite=True, check=True)
     except BequestError as error:
         return {"report": None, "error": type(error).__name__, "message": str(error)}
     finally:
         source.close()
         store.close()
+    uncovered = () if recorder is None else recorder.uncovered
+    report = replace(report, not_covered=(*report.not_covered, *uncovered))
     return {"report": dict(report), "error": None, "message": None}

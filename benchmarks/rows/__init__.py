@@ -19,6 +19,7 @@ from . import (
     small_controller,
     snapshot,
     start,
+    tables,
     throughput,
     traffic,
 )
@@ -37,6 +38,7 @@ ROWS: dict[str, ModuleType] = {
     "memory": memory,
     "latency": latency,
     "controller-first": controller_first,
+    "tables": tables,
     "start": start,
     "encryption": encryption,
     "postgresql": postgresql,

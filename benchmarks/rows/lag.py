@@ -112,7 +112,8 @@ def run(bench: Bench) -> Iterator[Figure]:
 
 def _figures(where: str, lags: Lags, most_ms: float | None) -> Iterator[Figure]:
     peer = "bare write" if where == "S3" else "bare append + 2 fsyncs"
-    for share, limit in ((0.5, 1.3), (0.99, 2.0)):
+    # A publish to a file syncs the commits and the intent as well: 1.3 would be below the floor.
+    for share, limit in ((0.5, 1.3 if where == "S3" else 2.5), (0.99, 2.0)):
         mine, bare = percentile(lags.mine, share), percentile(lags.bare, share)
         yield Figure(f"p{share * 100:.0f}, {where}", peer, (mine / bare,), limit=limit)
     yield Figure(f"p50, {where}", "-", _ms(lags.mine, 0.5), "ms", most_ms)

@@ -21,7 +21,7 @@ PEERS = ("litestream",)
 
 
 def run(bench: Bench) -> Iterator[Figure]:
-    goals = {"NORMAL": 0.75, "FULL": 0.97}
+    goals = {"NORMAL": 0.80, "FULL": 0.97}
     for synchronous, goal in goals.items():
         rates: dict[str, list[float]] = {"none": [], "bequest": [], "litestream": []}
         for _ in range(bench.few):

@@ -22,6 +22,8 @@ from .errors import (
     Denied,
     Different,
     KeyMissing,
+    Overtaken,
+    OwnerAlive,
     Refused,
     SnapshotDamaged,
     SnapshotError,
@@ -51,6 +53,7 @@ from .report import (
 )
 from .verbs import (
     adopt,
+    alembic_filter,
     backup,
     history,
     inspect,
@@ -79,6 +82,8 @@ __all__ = [
     "KeyMissing",
     "Limits",
     "LogEntry",
+    "Overtaken",
+    "OwnerAlive",
     "PreflightReport",
     "PromoteReport",
     "PublishReport",
@@ -96,6 +101,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "adopt",
+    "alembic_filter",
     "backup",
     "diff",
     "drill",

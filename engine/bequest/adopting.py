@@ -16,6 +16,8 @@ from .encryption import lock_of
 from .errors import Conflict, Unreachable
 from .model import Author, Intent, Key, Mark, Memory, Mutation, Operation, Row, Stat, Value
 from .ports import Clock, Cut, Source, Store
+from .recorded import Known, without_attribute, without_table
+from .recorded import note as note_files
 from .snapshot.digest import Sum
 from .snapshot.fold import Snapshot
 from .snapshot.frame import SEAL
@@ -209,7 +211,7 @@ def restless(store: Store) -> Conflict:
     return Conflict(
         f"The backup at {store.name} changes while it is being restored: the old controller is "
         "still publishing. The target is as it was. Stop the old controller and restore again, or "
-        "take a copy with --no-adopt."
+        "take a copy with --copy."
     )
 
 
@@ -220,13 +222,15 @@ def settle_in(
     *,
     loaded: Mapping[int, Sum] | None = None,
     unwritten: bool = False,
+    recorded: Known | None = None,
 ) -> None:
     """Install capture in the new database and let it remember its inheritance.
 
     The object's tail goes on when the tables are the same and nothing was written since they were
     filled. Capture tells that when it came with them (`bequest.ports.Heir`), else their rows are
     compared with the sums ``loaded``; without these the next publish is a rewrite. ``unwritten``:
-    nobody else had a right to write yet. Raises `AccessError`.
+    nobody else had a right to write yet. ``recorded``: the files in the object, as far as known.
+    Raises `AccessError`.
     """
     try:
         mended = source.install()
@@ -234,7 +238,8 @@ def settle_in(
             if _has_gone_on(source.recall(), memory):
                 return
             with source.cut(Memory()) as cut:
-                same = cut.attributes() == snapshot.attributes and _same_tables(cut, snapshot)
+                attributes = without_attribute(snapshot.attributes)
+                same = cut.attributes() == attributes and _same_tables(cut, snapshot)
                 if not unwritten:
                     same = same and loaded is not None and (not mended or _holds(cut, loaded))
                 position = cut.position if same else ""
@@ -242,6 +247,8 @@ def settle_in(
             if source.pending(Memory()).mutations:
                 position = ""
             source.remember(replace(memory, position=position), durable=True)
+            if recorded is not None and recorded.id:
+                note_files(source, recorded)
     finally:
         source.close()
 
@@ -270,6 +277,6 @@ def _same_tables(cut: Cut, snapshot: Snapshot) -> bool:
     """Whether the tail can go on: the same tables under the same numbers."""
     found, stored = (
         {table.id: (table.name, table.columns, table.key) for table in catalog.tables}
-        for catalog in (cut.catalog(), snapshot.catalog)
+        for catalog in (cut.catalog(), without_table(snapshot.catalog))
     )
     return found == stored

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from . import separate
 from .compactor import Limits
 from .errors import UsageError
 
@@ -90,7 +91,10 @@ _RULES: Final[dict[str, Rule]] = {
     "at": (_moment, "a serial, a time with its zone, or either as a text"),
     "adopt": (_flag_or_none, "True, False or None"),
     **dict.fromkeys(("on_event", "on_change", "progress"), (_callable, "a function")),
-    **dict.fromkeys(("timeout", "poll"), (_seconds, "a finite number of seconds, at least 0")),
+    **dict.fromkeys(
+        ("timeout", "poll", "alive_within_seconds"),
+        (_seconds, "a finite number of seconds, at least 0"),
+    ),
     **dict.fromkeys(("files_limit", "limit"), (_whole, "a whole number of at least 0")),
     "limits": (_limits, "bequest.Limits"),
     **dict.fromkeys(
@@ -101,13 +105,18 @@ _RULES: Final[dict[str, Rule]] = {
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """``function``, which raises `UsageError` for an argument of a kind that it cannot take."""
+    """``function``, which raises `UsageError` for an argument of a kind that it cannot take.
+
+    Also for two that lead to one file.
+    """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*positional: P.args, **named: P.kwargs) -> R:
-        for name, value in signature.bind(*positional, **named).arguments.items():
+        arguments = signature.bind(*positional, **named).arguments
+        for name, value in arguments.items():
             check(name, value)
+        separate.check(arguments)
         return function(*positional, **named)
 
     return call

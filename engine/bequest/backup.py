@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, Literal, Self
 
-from . import registry
+from . import forking, registry
 from .arguments import checked
 from .compactor import Limits
 from .drill import check_drillable, drill, note, noted
@@ -23,14 +23,22 @@ from .fence import judge
 from .model import Selection
 from .ports import Clock, Source, Store, Watchful
 from .publisher import Publisher, state_of
+from .recorded import noted as recorded_files
 from .report import DrillReport, PublishReport, Status, iso
 from .verify import pending_status
 from .watcher import Watcher
 
 logger = logging.getLogger("bequest")
 Mode = Literal["per-change", "schedule"]
+LOOK_SECONDS: Final = 1.0
+"""The longest sleep that no wake-up ends."""
 LOUD: Final = frozenset(
     {"failed", "drill_failed", "refused", "superseded", "vanished", "uncovered", "held"}
+)
+
+ORPHANED: Final = (
+    "The process that published has ended, and this one was forked from it. Its changes are "
+    "recorded, but nobody publishes them. Call Backup.start() in the process that goes on."
 )
 
 
@@ -47,6 +55,9 @@ class Backup:
     are left out, ``files_limit`` is the largest file in bytes (64 MiB).
     Construction raises `UsageError` for what can never work; everything later is logged, reported
     by `status` and tried again.
+
+    A forked child has not started: what it commits its parent publishes, for as long as that lives.
+    `start` in the child lets it publish as soon as its parent does not; all other calls work in it.
     """
 
     @checked
@@ -71,6 +82,7 @@ class Backup:
         if mode not in ("per-change", "schedule"):
             raise UsageError(f"The mode is {mode!r}; it can be 'per-change' or 'schedule'.")
         self._database = database
+        self._address = store
         self._mode = mode
         self._limits = limits or Limits()
         self._selection = selection_of(include, exclude)
@@ -78,49 +90,87 @@ class Backup:
         self._watch_files = watch_files
         self._clock: Clock = registry.system_clock()
         self._schedule = registry.cron(schedule, timezone)
+        self._files = files
+        self._files_options = {"ignore": files_ignore, "limit_bytes": files_limit}
         self._store = registry.open_store(store)
-        self._source: Source = registry.open_source(database)
+        self._open()
+        self._drill_schedule = None
+        if drill_schedule is not None:
+            check_drillable(self._source)
+            self._drill_schedule = registry.cron(drill_schedule, timezone)
+        self._rest()
+        self._undo: list[Callable[[], None]] = []
+        self._started_by: int | None = None
+        self._parent: int | None = None
+        self._inherited = False
+        forking.enrol(self)
+
+    def _open(self) -> None:
+        """Everything that holds a handle, or what was learnt through one."""
+        self._source: Source = registry.open_source(self._database)
+        self._recorder = open_recorder(
+            self._source,
+            self._store,
+            self._files,
+            listener=self._event,
+            **self._files_options,
+        )
         self._apart = registry.rewriting(
-            database, store, mode, self._limits, cipher_of(self._store)
+            self._database,
+            self._address,
+            self._mode,
+            self._limits,
+            cipher_of(self._store),
+            None if self._recorder is None else self._recorder.request(),
         )
         self._publisher = Publisher(
             self._source,
             self._store,
             self._clock,
             limits=self._limits,
-            mode=mode,
+            mode=self._mode,
             apart=self._apart,
             by=registry.this_process(),
+            folders=self._recorder,
         )
         self._watcher = Watcher(
             self._source,
             self._publisher,
             self._clock,
             self._event,
-            mode=mode,
+            mode=self._mode,
             schedule=self._schedule,
             limits=self._limits,
         )
-        self._address = store
-        self._drill_schedule = None
-        if drill_schedule is not None:
-            check_drillable(self._source)
-            self._drill_schedule = registry.cron(drill_schedule, timezone)
-        self._drills: Drills | None = None
-        self._recorder = open_recorder(
-            database,
-            self._source,
-            self._store,
-            files,
-            ignore=files_ignore,
-            limit_bytes=files_limit,
-            listener=self._event,
-        )
+        self._drill_apart = registry.drilling(self._address, self._store)
+        self._ready = False
+
+    def _rest(self) -> None:
+        """As before the first `start`."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._undo: list[Callable[[], None]] = []
-        self._ready = False
+        self._drills: Drills | None = None
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on publishing."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: only what cannot wait until it is used here."""
+        self._parent = self._started_by
+        self._rest()
+        self._inherited = True
+
+    def _own(self) -> None:
+        """In a forked child: open all that was inherited, before the first use of it."""
+        if not self._inherited:
+            return
+        self._inherited = False
+        self._unlisten()
+        if isinstance(self._address, str):
+            # With the keys of the parent: this process may not be allowed to read them any more.
+            self._store = registry.open_store(self._address, cipher_of(self._store))
+        self._open()
 
     def __enter__(self) -> Self:
         self.start()
@@ -131,8 +181,11 @@ class Backup:
 
     def start(self) -> None:
         """Install capture if need be and begin to watch. Never raises for a store's fault."""
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             return
+        self._own()
+        self._unlisten()
+        self._started_by, self._parent = os.getpid(), None
         self._stop.clear()
         self._prepare()
         self._listen()
@@ -147,6 +200,8 @@ class Backup:
             return True
         deadline = time.monotonic() + timeout
         if self._drills is not None:
+            if self._drill_apart is not None:
+                self._drill_apart.kill()
             self._drills.stop(0.0)
             self._drills = None
         self._stop.set()
@@ -155,15 +210,13 @@ class Backup:
         if self._thread.is_alive() and self._apart is not None:
             self._apart.kill()
             self._thread.join(1.0)
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
+        self._unlisten()
         stored = self._last_publish(deadline)
         self._event("stopped", {"stored": stored})
         if not self._thread.is_alive():
             self._source.close()
             self._store.close()
-        self._thread = None
+        self._thread = self._started_by = None
         return stored
 
     @checked
@@ -173,12 +226,13 @@ class Backup:
         Waits and tries again for up to ``timeout`` seconds (``None``: for ever), then raises what
         kept it from being so: `AccessError`. Raises `Refused` at once.
         """
+        self._own()
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.05
         while True:
             try:
                 self._prepare()
-                self._record()
+                self._look_at_files()
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 report = self._publisher.publish(wait_seconds=left)
             except AccessError:
@@ -194,8 +248,8 @@ class Backup:
     @checked
     def backup_now(self, *, rewrite: bool = False) -> PublishReport:
         """Publish once, now, and say what was done."""
+        self._own()
         self._prepare()
-        self._record()
         report = self._publisher.publish(rewrite=rewrite, check=True, exact=True)
         report = self._with_files(report)
         self._event("published", dict(report))
@@ -203,8 +257,14 @@ class Backup:
 
     def status(self) -> Status:
         """How the backup stands, by what the database remembers and the journal holds."""
+        self._own()
         status = read_status(self._source, self._clock, self._publisher.last_error)
-        return with_files(status, self._database, self._source)
+        if self._publisher.files_due:
+            waits = status.state == "ok" and self._mode == "per-change"
+            state = "behind" if waits else status.state
+            pending = max(1, status.pending_transactions)
+            status = replace(status, state=state, pending_transactions=pending)
+        return with_files(status, self._source)
 
     @property
     def stopped_by(self) -> BequestError | None:
@@ -215,25 +275,23 @@ class Backup:
         if self._ready:
             return
         try:
-            self._source.installed()  # a database that is not there must not be made by a table
-            if self._recorder is not None:
-                self._recorder.prepare()
             self._source.install(self._selection)
             self._ready = True
-            self._record()
         except AccessError as error:
             self._event("failed", {"error": str(error)})
         except Refused:
             logger.debug("capture is refused here; the publish that follows says why")
 
-    def _record(self) -> None:
-        if self._recorder is not None and self._source.lead():
-            self._recorder.reconcile()
+    def _look_at_files(self) -> None:
+        if self._recorder is not None:
+            self._recorder.expect()
 
     def _with_files(self, report: PublishReport) -> PublishReport:
         if self._recorder is None:
             return report
-        return replace(report, not_covered=(*report.not_covered, *self._recorder.uncovered))
+        named = (*report.not_covered, *self._recorder.uncovered)
+        # A process that rewrote the object has named its own already.
+        return replace(report, not_covered=tuple(dict.fromkeys(named)))
 
     def _begin_drills(self) -> None:
         if self._drill_schedule is None:
@@ -249,10 +307,15 @@ class Backup:
         self._drills.start()
 
     def _drill(self) -> DrillReport:
+        report = None if self._drill_apart is None else self._drill_apart()
+        if report is None:
+            report = self._drill_here()
+        return replace(report, recorded=note(self._source, report))
+
+    def _drill_here(self) -> DrillReport:
         # A store of its own: this runs beside a publish.
         with closing(registry.open_store(self._address, cipher_of(self._store))) as store:
-            report = drill(store, self._clock, registry.open_target, into=None, keep=None)
-        return replace(report, recorded=note(self._source, report))
+            return drill(store, self._clock, registry.open_target, into=None, keep=None)
 
     def _listen(self) -> None:
         attend = getattr(self._source, "attend", None)
@@ -265,7 +328,7 @@ class Backup:
             return
         if hasattr(self._database, "url"):
             module = importlib.import_module("bequest_adapters.wakeups.commits")
-            self._undo.append(module.wake_on_commit(self._database, self._wake.set))
+            self._undo.append(module.wake_on_commit(self._database, self._woken))
         paths = getattr(self._source, "wake_paths", None)
         if self._watch_files and paths is not None:
             module = importlib.import_module("bequest_adapters.wakeups.files")
@@ -273,6 +336,18 @@ class Backup:
                 self._undo.append(module.wake_on_file(paths(), self._wake.set))
             except AccessError as error:
                 self._event("failed", {"error": str(error)})
+
+    def _woken(self) -> None:
+        """After a commit through the controller's engine, in whichever process."""
+        self._wake.set()
+        if self._parent is not None and not _is_alive(self._parent):
+            self._parent = None
+            self._event("failed", {"error": ORPHANED})
+
+    def _unlisten(self) -> None:
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -286,7 +361,8 @@ class Backup:
                 wait = 60.0
             # A controller that commits all the while must not wake a thread that may do nothing.
             rest = self._watcher.rest_seconds
-            if not self._stop.wait(rest):
+            # Nor must it sleep so long that it could not heal: see `Watcher.tick`.
+            if not self._stop.wait(min(rest, LOOK_SECONDS)) and rest <= LOOK_SECONDS:
                 self._wake.wait(max(0.0, wait - rest))
 
     def _last_publish(self, deadline: float) -> bool:
@@ -310,6 +386,16 @@ class Backup:
             logger.exception("the on_event callback raised")
 
 
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def selection_of(include: Sequence[str] | None, exclude: Sequence[str] | None) -> Selection | None:
     """The selection that two lists of globs mean; ``None`` when neither is given."""
     if include is None and exclude is None:
@@ -323,7 +409,6 @@ def _globs(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def open_recorder(
-    database: Any,
     source: Source,
     store: Store,
     folders: Sequence[str | os.PathLike[str]],
@@ -332,16 +417,13 @@ def open_recorder(
     """What records ``folders``; ``None`` when there are none. Raises `UsageError`."""
     if not folders:
         return None
-    url = registry.database_url(database)
-    return registry.files().open_recorder(url, source, store, folders, **options)
+    return registry.files().open_recorder(source, store, folders, **options)
 
 
-def with_files(status: Status, database: Any, source: Source) -> Status:
-    """``status`` with the number of files that the database has recorded."""
-    if not source.installed():
-        return status
-    url = registry.database_url(database)
-    return replace(status, files=registry.files().recorded(url, source.name))
+def with_files(status: Status, source: Source) -> Status:
+    """``status`` with the number of files that are recorded."""
+    known = recorded_files(source) if source.installed() else None
+    return status if known is None else replace(status, files=known.files)
 
 
 def ask(store: Store, source: Source) -> BequestError | None:

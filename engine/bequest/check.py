@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import AccessError, BequestError, Refused, SnapshotError
+from .errors import AccessError, BequestError, OwnerAlive, Refused, SnapshotError
 
 Level = Literal["ok", "warn", "fail"]
 _FIRST = (SnapshotError, AccessError, Refused)
@@ -54,5 +54,7 @@ def fault(checks: Sequence[Check]) -> BequestError | None:
         return errors[0] if errors else None
     ranked = [error for kind in _FIRST for error in errors if isinstance(error, kind)]
     leading = type((ranked or errors)[0])
+    if leading is OwnerAlive:
+        leading = Refused  # a word from the operator would not be enough
     told = " ".join(f"({number}) {error}" for number, error in enumerate(errors, 1))
     return leading(f"{len(errors)} things are in the way of this restore. {told}")

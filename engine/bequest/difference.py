@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from .errors import Refused, UsageError
 from .model import Attributes, Catalog, Key, Row, Selection, Table, TableDigest, Value
 from .ports import Cut
+from .recorded import without_attribute, without_table
 from .report import DiffReport, RowChange
 from .selecting import is_chosen
 from .snapshot.digest import DigestBuilder
@@ -64,6 +65,8 @@ class ObjectSide:
     snapshot: Snapshot
     follows: bool = False
     """The other side is a warm copy, and has some definitions only when it is promoted."""
+    files: bool = True
+    """Whether files are compared: no database holds any."""
 
     @property
     def dialect(self) -> str:
@@ -74,12 +77,13 @@ class ObjectSide:
     def catalog(self) -> Catalog:
         """`Side.catalog`."""
         catalog = self.snapshot.catalog
+        catalog = catalog if self.files else without_table(catalog)
         return as_followed(catalog) if self.follows else catalog
 
     @property
     def attributes(self) -> Attributes:
         """`Side.attributes`."""
-        return self.snapshot.attributes
+        return without_attribute(self.snapshot.attributes)
 
     def rows(self, only: Collection[int]) -> Iterator[tuple[Table, Sequence[Row]]]:
         """`Side.rows`."""

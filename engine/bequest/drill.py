@@ -22,7 +22,7 @@ from .model import Mark, Stat
 from .plan import Plan
 from .ports import Cipher, Clock, Notes, Source, Store, Target
 from .replay import Progress, restore
-from .report import DrillReport, iso
+from .report import DrillReport, author_facts, iso
 from .snapshot.fold import Snapshot
 from .spool import Spool, temporary
 
@@ -105,6 +105,8 @@ def drill(
             epoch=done.epoch,
             lineage=done.lineage,
             rows=done.rows,
+            published_by=author_facts(snapshot.history[-1].by),
+            published_at=iso(snapshot.history[-1].at),
             tables=done.tables,
             restore_s=round(done.duration_s, 3),
             kept=kept,

@@ -8,10 +8,12 @@
     │   └── KeyMissing          it is encrypted, and its key is not here
     ├── AccessError         4  a store or database is unreachable or denies access
     │   ├── Unreachable         may pass: try again
+    │   │   ├── Overtaken       ... from a new cut, at once
     │   │   └── Throttled       ... after ``retry_after_seconds``
     │   └── Denied              will not pass until somebody changes something
     ├── Refused             5  refused, to protect data
     │   ├── Superseded          a newer epoch owns the object: never write again
+    │   ├── OwnerAlive          who published last may still do so: nobody is silenced unasked
     │   └── Conflict            the object is not the one this publisher last saw
     └── Different           6  verification found differences
 
@@ -71,6 +73,10 @@ class Unreachable(AccessError):
     """No answer, a server-side fault, or a busy lock: the same call may succeed later."""
 
 
+class Overtaken(Unreachable):
+    """The schema changed under a cut so that its rows can no longer be read: take a new one."""
+
+
 class Throttled(Unreachable):
     """The store asked to slow down."""
 
@@ -91,6 +97,10 @@ class Refused(BequestError):
 
 class Superseded(Refused):
     """A restored controller has adopted this lineage: this one must never publish again."""
+
+
+class OwnerAlive(Refused):
+    """The object was published to so lately that taking it over needs an explicit word."""
 
 
 class Conflict(Refused):

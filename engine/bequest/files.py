@@ -1,35 +1,23 @@
-"""Configuration files, as far as the engine knows of them: rows of one table among the others."""
+"""Configuration files in an object: counted, listed, and written where they are wanted."""
 
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from . import registry
 from .errors import AccessError, BequestError, Refused, SnapshotError, UsageError
 from .opening import opened
 from .ports import Store
+from .recorded import known_from
 from .report import FilesReport, PreflightReport, RestoreReport
 from .snapshot.fold import Snapshot
-
-CONTENTS: Final = frozenset({"file", "link"})
 
 
 def count_files(snapshot: Snapshot) -> int:
     """How many files and links an object holds."""
-    from bequest_schema.tables import FILES
-
-    found = 0
-    if not any(table.name == FILES for table in snapshot.catalog.tables):
-        return found
-    for table, rows in snapshot.rows():
-        if table.name == FILES:
-            names = [column.name for column in table.columns]
-            kind = names.index("kind")
-            found += sum(row[kind] in CONTENTS for row in rows)
-    return found
+    return known_from(snapshot).files
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +72,36 @@ def with_files_checked(
     return replace(report, checks=(*report.checks, check))
 
 
-def after_restore(
-    report: RestoreReport, database: Any, wanted: Destination | None, *, force: bool
-) -> RestoreReport:
-    """Write the files that a restored database holds, if they are wanted, and say so.
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """The files of a restore: looked at before it, written after it, from the very same object."""
 
-    This comes after the database: files are replaced one folder at a time, so until the database is
-    complete and adopted they must stay with the old one. A fault here leaves a complete database.
-    """
-    if report.skipped is not None:
-        return report
-    with closing(registry.open_target(database)) as target:
-        name = target.name
-    collection: Any = registry.files().from_database(registry.database_url(database), name)
-    recorded: FilesReport = collection.report()
-    uncovered = (*report.not_covered, *recorded.not_covered)
-    report = replace(report, files=recorded.files, not_covered=uncovered)
-    if wanted is None:
-        return report
-    try:
-        placed: FilesReport = collection.place(wanted.folder, force=force)
-    except (AccessError, Refused, SnapshotError) as error:
-        raise type(error)(
-            f"The database is restored and complete, but its files are not in place. {error}"
-        ) from error
-    return replace(report, files_in=tuple(placed.places.values()))
+    wanted: Destination | None
+    force: bool
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Raise what would keep the files from being written. Writes nothing."""
+        if self.wanted is not None:
+            collection: Any = registry.files().from_snapshot(snapshot)
+            collection.check(self.wanted.folder, force=self.force)
+
+    def place(self, snapshot: Snapshot, report: RestoreReport) -> RestoreReport:
+        """Write the files, if they are wanted, and say so in ``report``.
+
+        This comes after the database: files are replaced one folder at a time, so until the
+        database is complete and adopted they must stay with the old one. An error here leaves a
+        complete database.
+        """
+        collection: Any = registry.files().from_snapshot(snapshot)
+        recorded: FilesReport = collection.report()
+        uncovered = (*report.not_covered, *recorded.not_covered)
+        report = replace(report, files=recorded.files, not_covered=uncovered)
+        if self.wanted is None:
+            return report
+        try:
+            placed: FilesReport = collection.place(self.wanted.folder, force=self.force)
+        except (AccessError, Refused, SnapshotError) as error:
+            raise type(error)(
+                f"The database is restored and complete, but its files are not in place. {error}"
+            ) from error
+        return replace(report, files_in=tuple(placed.places.values()))

@@ -20,6 +20,8 @@ from .errors import AccessError, BequestError, Conflict, Refused, SnapshotMissin
 from .model import Author, Catalog, Mark, Memory, Standing, Step, Value
 from .opening import opened
 from .ports import Clock, Counting, Following, Listener, Source, Store
+from .recorded import TABLE as FILES_TABLE
+from .recorded import without_attribute, without_table
 from .report import FollowReport, PromoteReport, Status, iso
 from .snapshot.fold import Snapshot
 from .snapshot.reader import Place
@@ -118,7 +120,7 @@ class Follower:
         with self._store.read() as stream:
             for step in steps(stream, place, standing.lineage, catalog, cipher, counts=counts):
                 after = _after(standing, step)
-                self._following.apply(catalog, step, standing, after)
+                self._following.apply(without_table(catalog), _of_tables(step), standing, after)
                 standing = after
                 yield standing
 
@@ -149,7 +151,9 @@ class Follower:
                 attributes=snapshot.attributes,
                 address=self._address,
             )
-            self._following.reload(snapshot.catalog, snapshot.rows(), standing)
+            tables = without_table(snapshot.catalog)
+            rows = snapshot.rows({table.id for table in tables.tables})
+            self._following.reload(tables, rows, standing)
             self._catalog, self._key_id = snapshot.catalog, snapshot.key_id
             return standing
 
@@ -181,6 +185,12 @@ def _after(standing: Standing, step: Step) -> Standing:
         chain=step.chain,
         attributes={name: value for name, value in attributes.items() if value is not None},
     )
+
+
+def _of_tables(step: Step) -> Step:
+    """``step`` without files, which no database holds."""
+    rows = {number: found for number, found in step.rows.items() if number != FILES_TABLE.id}
+    return replace(step, rows=rows, attributes=without_attribute(step.attributes))
 
 
 def _altered(name: str, why: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import registry, versions
+from . import registry, separate, versions
 from .arguments import checked
 from .backup import selection_of
 from .difference import DatabaseSide, ObjectSide, compare
@@ -18,13 +18,7 @@ from .drill import drill as _drill
 from .drill import note as _note
 from .encryption import keyed
 from .errors import Refused, UsageError
-from .files import (
-    after_restore,
-    check_files,
-    destination,
-    list_or_place,
-    with_files_checked,
-)
+from .files import Placing, check_files, destination, list_or_place, with_files_checked
 from .follow import Follower
 from .follow import follow as _follow
 from .follow import promote as _promote
@@ -32,6 +26,7 @@ from .model import Memory
 from .moment import Moment, parse_moment
 from .moment import checked as _checked_moment
 from .opening import opened as _opened
+from .owner import ALIVE_WITHIN_SECONDS
 from .plan import Adoption, Plan
 from .replay import preflight as _preflight
 from .replay import restore as _restore
@@ -66,6 +61,7 @@ def restore(
     force: bool = False,
     dry_run: bool = False,
     adopt: bool | None = None,
+    alive_within_seconds: float = ALIVE_WITHIN_SECONDS,
     if_empty: bool = False,
     if_exists: bool = False,
     version: str | None = None,
@@ -76,30 +72,35 @@ def restore(
 ) -> RestoreReport:
     """Replay the object into ``database``: exactly its state, or no change at all.
 
-    With ``adopt`` (the default) the new database continues the lineage (epoch + 1), and the old
-    controller is fenced at its next publish. ``at`` is a serial or a time with its zone: the state
-    then, as far back as the object's tail goes. ``version`` is one that `history` lists; of an
-    earlier one only a copy can be made. ``tables`` and ``exclude`` are globs: a part of the tables,
-    with all that those refer to; such a copy cannot adopt. ``if_empty`` and ``if_exists`` do
-    nothing when the database holds data already, or when there is no object. Recorded files are
-    written below ``files_to``, or with ``files_in_place`` to where they were, after the database is
-    complete; otherwise they are in the database only. ``alembic`` is the
-    controller's Alembic `Config` or the path of its ``alembic.ini``: its migrations then make the
-    schema of the recorded revision, and lead it and the rows to the head.
+    The new database continues the lineage (epoch + 1), and the old controller is fenced at its next
+    publish. If somebody published within ``alive_within_seconds``, that takes ``adopt=True``, and
+    without it `OwnerAlive` is raised; ``adopt=False`` makes a copy, which leaves everybody alone.
+    ``at`` is a serial or a time with its zone: the state then, as far back as the object's tail
+    goes. ``version`` is one that `history` lists; of an earlier one only a copy can be made.
+    ``tables`` and ``exclude`` are globs: a part of the tables, with all that those refer to; such a
+    copy cannot adopt. ``if_empty`` and ``if_exists`` do nothing when the database holds data
+    already, or when there is no object. Recorded files are written below ``files_to``, or with
+    ``files_in_place`` to where they were, after the database is complete; otherwise they stay in
+    the object only. ``alembic`` is the controller's Alembic `Config` or the path of its
+    ``alembic.ini``: its migrations then make the schema of the recorded revision, and lead it and
+    the rows to the head.
 
     Raises `SnapshotError`, `Refused`, `AccessError`, `UsageError`: all that is in the way at once.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
+    plan = _plan(
+        database, at, tables, exclude, force, adopt, alive_within_seconds, if_empty, if_exists,
+        alembic,
+    )  # fmt: skip
     clock = registry.system_clock()
     wanted = destination(files_to, files_in_place)
     adopts = plan.adoption is not None and not dry_run
     with versions.version_of(store, version, to_adopt=adopts) as opened:
-        if wanted is not None:
-            check_files(opened, wanted, force=force)
         with closing(registry.open_target(database)) as target:
             if not dry_run:
-                report = _restore(opened, target, clock, plan, progress=progress)
-                return after_restore(report, database, wanted, force=force)
+                plan = replace(plan, files=Placing(wanted, force))
+                return _restore(opened, target, clock, plan, progress=progress)
+            if wanted is not None:
+                check_files(opened, wanted, force=force)
             found = _preflight(opened, target, clock, plan)
     if found.fault is not None:
         raise found.fault
@@ -117,6 +118,7 @@ def preflight(
     exclude: Sequence[str] | None = None,
     force: bool = False,
     adopt: bool | None = None,
+    alive_within_seconds: float = ALIVE_WITHIN_SECONDS,
     if_empty: bool = False,
     if_exists: bool = False,
     version: str | None = None,
@@ -129,7 +131,10 @@ def preflight(
     Changes nothing, and raises only for what cannot be meant (`UsageError`) or a database or store
     that has no adapter.
     """
-    plan = _plan(database, at, tables, exclude, force, adopt, if_empty, if_exists, alembic)
+    plan = _plan(
+        database, at, tables, exclude, force, adopt, alive_within_seconds, if_empty, if_exists,
+        alembic,
+    )  # fmt: skip
     with versions.version_of(store, version) as opened:
         with closing(registry.open_target(database)) as target:
             report = _preflight(opened, target, registry.system_clock(), plan)
@@ -144,6 +149,7 @@ def _plan(
     exclude: Sequence[str] | None,
     force: bool,
     adopt: bool | None,
+    alive_within_seconds: float,
     if_empty: bool,
     if_exists: bool,
     alembic: Any,
@@ -163,6 +169,8 @@ def _plan(
         lambda: registry.open_source(database),
         lambda: uuid.uuid4().hex,
         registry.this_process(),
+        alive_within_seconds,
+        even_alive=adopt is True,
     )
     return Plan(
         at=parse_moment(at) if isinstance(at, str) else None if at is None else _checked_moment(at),
@@ -204,7 +212,8 @@ def diff(
         with closing(registry.open_source(database)) as source, source.cut(Memory()) as cut:
             follows = getattr(source, "followed", lambda: None)() is not None
             before = DatabaseSide(source.name, source.dialect, cut, follows)
-            return compare(before, replace(side, follows=follows), selection, on_change)
+            after = replace(side, follows=follows, files=False)
+            return compare(before, after, selection, on_change)
 
 
 @checked
@@ -291,6 +300,8 @@ def promote(
     """
     with closing(registry.open_following(database)) as following:
         address = store or _followed_address(following)
+        if store is None:
+            separate.check({"database": database, "store": address, "key_file": key_file})
         if isinstance(address, str) and key_file is not None:
             address = keyed(address, key_file=key_file)
         with closing(registry.open_store(address)) as opened:

@@ -7,7 +7,7 @@ msgpack extension type 1, so no byte is ever lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
@@ -20,6 +20,14 @@ Attributes: TypeAlias = Mapping[str, Value]
 
 PART_OF_VIRTUAL: Final = "a part of a virtual table"
 """The reason in `Catalog.not_covered` for what belongs to something that is named there itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file of this machine: its path, and ``what`` it is, such as ``"the database"``."""
+
+    path: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,19 @@ class Mutation:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """One path of a recorded folder, by the folder's name and the path below it.
+
+    ``facts`` is its row of part 0 (see FORMAT.md), ``None`` to forget the path. ``content`` comes
+    in pieces of `bequest.recorded.PIECE_BYTES`; ``None``: it stays as it is recorded.
+    """
+
+    path: tuple[str, str]
+    facts: Row | None
+    content: Iterable[bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Which publish an object is: kept in the object's seal and in the store's metadata.
 
@@ -140,12 +161,14 @@ class Stat:
     """What a store says of the object. ``version`` is opaque and changes with every publish.
 
     ``mark`` is ``None`` when the object bears none that can be read: it is not one of ours, or
-    somebody copied it without its metadata.
+    somebody copied it without its metadata. ``age_seconds`` is how long ago it was written, by the
+    store's own clock; ``None`` where that was not asked for or is not known.
     """
 
     version: str
     size_bytes: int
     mark: Mark | None
+    age_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

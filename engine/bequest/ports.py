@@ -6,7 +6,7 @@ Each port is small and its contract is in its comments. Adapters raise only erro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
@@ -19,6 +19,8 @@ from .model import (
     Memory,
     Mutation,
     Pending,
+    Place,
+    Recording,
     Row,
     Selection,
     Standing,
@@ -72,6 +74,15 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back connections. The store may not be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Occupying(Protocol):
+    """What a source or a store adds that lies in files of this machine. Optional."""
+
+    def places(self) -> Sequence[Place]:
+        """Every file that belongs to it, there or not; see `bequest.separate`. Touches nothing."""
         ...
 
 
@@ -223,6 +234,14 @@ class Cut(Protocol):
         ...
 
 
+class Unsettled(Exception):
+    """What a cut read does not count: somebody wrote meanwhile, and no lock kept them from it.
+
+    Whatever else was raised inside that cut does not count either. A source that raises it often
+    takes a lock in the end.
+    """
+
+
 class Source(Protocol):
     """A controller's database with capture installed in it."""
 
@@ -276,7 +295,7 @@ class Source(Protocol):
 
         The database is written to only where it says another ``installation``, ``lineage`` or
         ``epoch``; that is on disk before the rest. Its earlier installations stay known to
-        `descends`.
+        `descends`. A memory without an installation leaves the database who it is.
         """
         ...
 
@@ -296,8 +315,11 @@ class Source(Protocol):
         """
         ...
 
-    def cut(self, memory: Memory) -> AbstractContextManager[Cut]:
-        """Open a consistent view, seen from what ``memory`` remembers."""
+    def cut(self, memory: Memory, *, again: bool = False) -> AbstractContextManager[Cut]:
+        """Open a consistent view, seen from what ``memory`` remembers.
+
+        With ``again`` the caller takes another cut when leaving this one raises `Unsettled`.
+        """
         ...
 
     def pending(self, memory: Memory) -> Pending:
@@ -315,6 +337,77 @@ class Watchful(Protocol):
 
     def moved(self, memory: Memory) -> bool:
         """Whether the schema changed, or capture was disturbed, since the last publish."""
+        ...
+
+
+class Healing(Protocol):
+    """What a `Source` adds whose capture can make the controller's writes fail. Optional."""
+
+    def heal(self) -> None:
+        """Let writes pass again, at once. Asked at every tick, whatever the store does: cheap."""
+        ...
+
+
+class Look(Protocol):
+    """What some folders hold, compared with what is recorded of them.
+
+    Recordings and their content are read from the disk while they are asked for, in order. A file
+    that changes meanwhile is never given half: it is left out of `changes`, and stays as it is
+    recorded in `everything`.
+    """
+
+    @property
+    def here(self) -> bool:
+        """Whether the folders may be taken for the recorded ones from now on."""
+        ...
+
+    @property
+    def keeps(self) -> bool:
+        """Whether `everything` will leave content as it is recorded."""
+        ...
+
+    @property
+    def paths(self) -> int:
+        """About how many paths `everything` gives; 0 only when it gives none."""
+        ...
+
+    def is_kept(self, path: tuple[str, str]) -> bool:
+        """Whether the content of ``path`` stays as it is recorded."""
+        ...
+
+    def changes(self) -> Iterator[Recording]:
+        """The paths that are not as they are recorded."""
+        ...
+
+    def everything(self) -> Iterator[Recording]:
+        """All paths, those with recorded content that stays among them."""
+        ...
+
+
+class Folders(Protocol):
+    """Folders whose files are recorded: the second source of a cut."""
+
+    @property
+    def due(self) -> bool:
+        """Whether anything may have changed since the last look that was `done`."""
+        ...
+
+    def expect(self) -> None:
+        """Say that something may have changed."""
+        ...
+
+    def look(
+        self, known: Mapping[tuple[str, str], Row], here: bool
+    ) -> AbstractContextManager[Look]:
+        """Look at the folders; ``known`` are the facts of each recorded path.
+
+        ``here``: whether those came from this machine's disk. Never raises for a file or folder
+        that cannot be read: that is named in the reports, and stays as it is recorded.
+        """
+        ...
+
+    def done(self, look: Look) -> None:
+        """What ``look`` gave is in the store."""
         ...
 
 

@@ -15,9 +15,10 @@ from .adopting import restless
 from .check import Check, asked, failed, fault, passed, warned
 from .encryption import cipher_of
 from .errors import AccessError, BequestError, KeyMissing, Refused
-from .model import Attributes, Catalog, Row, Table
+from .model import Attributes, Catalog, Row, Stat, Table
 from .moment import find
 from .opening import opened
+from .owner import Owner, check_owner, owner_of
 from .plan import Plan
 from .ports import Crossing, Store, Target
 from .report import iso
@@ -66,6 +67,7 @@ class Survey:
     ready: Ready | None
     needed_bytes: int = 0
     estimated_seconds: float = 0.0
+    owner: Owner | None = None
 
     @property
     def fault(self) -> BequestError | None:
@@ -83,11 +85,15 @@ class Survey:
 
 
 @contextmanager
-def surveyed(store: Store, target: Target, plan: Plan) -> Generator[Survey]:
-    """Look at everything; the object stays open while the context lasts. Raises nothing known."""
+def surveyed(store: Store, target: Target, plan: Plan, now: float) -> Generator[Survey]:
+    """Look at everything; the object stays open while the context lasts. Raises nothing known.
+
+    ``now``: seconds since the epoch.
+    """
     with ExitStack() as stack:
         checks: list[Check] = []
         snapshot: Snapshot | None = None
+        stat: Stat | None = None
         try:
             stat = store.head()
             checks += [] if stat is None else [passage(stat.size_bytes)]
@@ -96,7 +102,8 @@ def surveyed(store: Store, target: Target, plan: Plan) -> Generator[Survey]:
         except BequestError as error:
             name = "key" if isinstance(error, KeyMissing) else "object"
             checks.append(failed(name, untouched(error)))
-        yield _look(store, snapshot, target, plan, checks)
+        owner = None if snapshot is None else owner_of(snapshot, stat, now)
+        yield _look(store, snapshot, target, plan, owner, checks)
 
 
 def untouched(error: BequestError) -> BequestError:
@@ -109,7 +116,12 @@ def untouched(error: BequestError) -> BequestError:
 
 
 def _look(
-    store: Store, snapshot: Snapshot | None, target: Target, plan: Plan, checks: list[Check]
+    store: Store,
+    snapshot: Snapshot | None,
+    target: Target,
+    plan: Plan,
+    owner: Owner | None,
+    checks: list[Check],
 ) -> Survey:
     ready: Ready | None = None
     needed, seconds = 0, 0.0
@@ -127,8 +139,11 @@ def _look(
     checks += target.problems(force=plan.force, needed_bytes=needed, catalog=wanted)
     if snapshot is not None:
         checks.append(_adoptable(store, snapshot, plan))
+    if owner is not None:
+        checks.append(check_owner(owner, plan))
+    if snapshot is not None:
         checks.append(_duration(snapshot, seconds))
-    return Survey(tuple(checks), ready, needed, round(seconds, 3))
+    return Survey(tuple(checks), ready, needed, round(seconds, 3), owner)
 
 
 def _object(snapshot: Snapshot, *, keys_given: bool) -> list[Check]:
@@ -169,7 +184,8 @@ def _prepare(snapshot: Snapshot, target: Target, plan: Plan, checks: list[Check]
     except BequestError as error:
         checks.append(failed("tables", error))
     try:
-        crossing = _cross(chosen, part or Part(chosen.catalog, chosen.attributes), target, plan)
+        whole = part_of(chosen.catalog, chosen.attributes, None)
+        crossing = _cross(chosen, part or whole, target, plan)
         checks += _converted(chosen, crossing, target)
     except BequestError as error:
         checks.append(failed("conversion", error))
@@ -236,7 +252,7 @@ def _adoptable(store: Store, snapshot: Snapshot, plan: Plan) -> Check:
             raise Refused(
                 f"The backup at {store.name} bears no mark that says which publish it is, so "
                 "nobody can take it over safely: it was copied without its metadata, or removed. "
-                "Nothing was changed. Take a copy of it with --no-adopt."
+                "Nothing was changed. Take a copy of it with --copy."
             )
         if stat.mark != snapshot.newest:
             raise restless(store)  # a restore then reads it again

@@ -14,13 +14,23 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain as chained
 from threading import RLock
 from typing import Any, BinaryIO, Final, Protocol, cast
 
 from . import __version__
+from .beside import Beside, Restless
 from .compactor import Limits, allowance, collapsed
 from .encryption import check_allowed, lock_of, told, writing_lock
-from .errors import BequestError, Conflict, Denied, Refused, Superseded, Unreachable
+from .errors import (
+    BequestError,
+    Conflict,
+    Denied,
+    Overtaken,
+    Refused,
+    Superseded,
+    Unreachable,
+)
 from .fence import Verdict, judge
 from .model import (
     LEFT_OUT,
@@ -38,7 +48,7 @@ from .model import (
     Table,
     Value,
 )
-from .ports import Clock, Cut, Source, Store
+from .ports import Clock, Cut, Folders, Source, Store, Unsettled
 from .report import PublishReport
 from .snapshot.frame import FORMAT_VERSION
 from .snapshot.writer import TailTooLarge, write_base, write_tail
@@ -94,6 +104,7 @@ class Publisher:
         progress: Callable[[str, int, int | None], None] | None = None,
         apart: Apart | None = None,
         by: Author | None = None,
+        folders: Folders | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -104,6 +115,7 @@ class Publisher:
         self._progress = progress
         self._apart = apart
         self._by = by
+        self._files = Beside(source, store, folders)
         self._lock = RLock()
         self._checked = False
         self._replacing: Mark | None = None
@@ -127,6 +139,8 @@ class Publisher:
         `Superseded`, `AccessError`.
         """
         started = self._clock.monotonic()
+        if check:
+            self._files.expect()
         wait = self._limits.lock_seconds if wait_seconds is None else wait_seconds
         if not self._lock.acquire(timeout=wait):
             raise Unreachable(
@@ -146,6 +160,11 @@ class Publisher:
             self._lock.release()
         return replace(report, duration_s=self._clock.monotonic() - started)
 
+    @property
+    def files_due(self) -> bool:
+        """Whether the folders of files should be looked at, whatever the database says."""
+        return self._files.due
+
     def _here_or_apart(self, reason: str, check: bool, exact: bool, wait: float) -> PublishReport:
         try:
             with self._source.exclusive(wait):
@@ -158,6 +177,7 @@ class Publisher:
             self._apart = None
             return self._here_or_apart(reason, check, exact, wait)
         self._checked = True
+        self._files.forget()
         return report
 
     def _recorded(self, reason: str, check: bool, exact: bool) -> PublishReport:
@@ -175,6 +195,7 @@ class Publisher:
             raise
 
     def _cycle(self, reason: str, check: bool, exact: bool) -> PublishReport:
+        overtaken: Overtaken | None = None
         for _ in range(ATTEMPTS):
             try:
                 memory, stat, verdict = self._fence(check)
@@ -192,13 +213,17 @@ class Publisher:
                 self._checked = False
             except Conflict:
                 self._checked = False
+            except Overtaken as error:
+                overtaken = error
+            except Restless:
+                continue
             else:
                 self._checked = True
                 return report
         raise Unreachable(
             f"The object at {self._store.name}, or the database's schema, changed {ATTEMPTS} times "
             "during one publish. Nothing is lost; the next publish tries again."
-        )
+        ) from overtaken
 
     def _fence(self, check: bool) -> tuple[Memory, Stat | None, Verdict]:
         memory = self._source.recall()
@@ -249,12 +274,14 @@ class Publisher:
             if self._apart is not None and self._large():
                 raise _Apart
             return self._rewrite(memory, stat)
-        return self._append(memory, stat, exact)
+        while True:
+            with suppress(Unsettled):
+                return self._append(memory, stat, exact)
 
     # -- append ---------------------------------------------------------------------------
 
     def _append(self, memory: Memory, stat: Stat, exact: bool) -> PublishReport:
-        with self._source.cut(memory) as cut:
+        with self._files.cut(memory, stat) as cut:
             if cut.stale:
                 raise _Stale
             if cut.fault:
@@ -276,12 +303,15 @@ class Publisher:
                 room = allowance(memory.base_bytes, self._limits) - memory.tail_bytes
                 try:
                     lock = lock_of(self._store, memory.key_id)
+                    both = chained(mutations, cut.recordings(at))
                     data, chain = write_tail(
-                        mutations, changed, blocks, mark, at, chain, room, lock, self._by
+                        both, changed, blocks, mark, at, chain, room, lock, self._by
                     )
                 except TailTooLarge as error:
                     raise _NeedsRewrite("the tail outweighs its share of the base") from error
+                rows = max(0, rows + cut.gained)
         if not data:
+            self._files.settled(cut)
             return self._unchanged(memory, stat, rows, catalog)
         intent = Intent(
             mark.serial,
@@ -299,6 +329,7 @@ class Publisher:
         memory = self._intend(memory, intent)
         after = self._sent(lambda: self._store.append(data, onto=stat, mark=mark), memory)
         self._acknowledge(memory, intent, after)
+        self._files.settled(cut)
         return _report("append", mark, intent, catalog, len(data))
 
     def _collect(
@@ -375,7 +406,7 @@ class Publisher:
         lock = writing_lock(self._store)
         with Spool() as spool:
             body = cast(BinaryIO, spool)
-            with self._source.cut(replace(memory, position="")) as cut:
+            with self._files.cut(replace(memory, position=""), stat) as cut:
                 if cut.stale:
                     raise _Stale
                 at = self._clock.time()
@@ -409,6 +440,7 @@ class Publisher:
 
             after = self._sent(send, memory)
         self._acknowledge(memory, intent, after)
+        self._files.settled(cut)
         action = "create" if stat is None else "rewrite"
         return _report(action, mark, intent, catalog, size)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -72,6 +73,16 @@ def _open_store(store: str | Store) -> Store:
     return cast(Store, wrap(opened))
 
 
+def local_store(store: Any) -> Store | None:
+    """The store at an address if it is of this machine, or one that is open, without any key.
+
+    ``None`` for an address elsewhere, whose client may be slow to make. Raises `UsageError`.
+    """
+    if isinstance(store, str) and "://" in store and store.split("://", 1)[0].lower() != "file":
+        return None
+    return _open_store(store)
+
+
 def _port(store: Any) -> Store:
     if all(callable(getattr(store, name, None)) for name in ("head", "read", "close")):
         return cast(Store, store)
@@ -111,6 +122,12 @@ def migration(connection: Connection) -> AbstractContextManager[None]:
     return cast("AbstractContextManager[None]", lift(connection))
 
 
+def alembic_filter(own: Callable[..., bool] | None) -> Callable[..., bool]:
+    """What hides Bequest's tables from Alembic's autogenerate."""
+    module = importlib.import_module("bequest_adapters.autogenerate")
+    return cast("Callable[..., bool]", module.alembic_filter(own))
+
+
 def alembic_migrations(config: Any) -> Migrations:
     """The controller's migrations: an ``alembic.ini``, or an Alembic `Config`.
 
@@ -121,14 +138,27 @@ def alembic_migrations(config: Any) -> Migrations:
 
 
 def rewriting(
-    database: Any, store: str | Store, mode: str, limits: Limits, cipher: Cipher | None = None
+    database: Any,
+    store: str | Store,
+    mode: str,
+    limits: Limits,
+    cipher: Cipher | None = None,
+    files: dict[str, Any] | None = None,
 ) -> Any:
     """What rewrites in a process of its own; ``None`` for a store that has no address."""
     if not isinstance(store, str):
         return None
     url = database_url(database).render_as_string(hide_password=False)
     module = importlib.import_module("bequest_adapters.rewriting")
-    return module.RewriteApart(url, store, mode, limits, cipher)
+    return module.RewriteApart(url, store, mode, limits, cipher, files)
+
+
+def drilling(address: str | Store, store: Store) -> Any:
+    """What drills the object in a process of its own; ``None`` for a store without an address."""
+    if not isinstance(address, str):
+        return None
+    module = importlib.import_module("bequest_adapters.drilling")
+    return module.DrillApart(address, store)
 
 
 def crossing() -> Cross:

@@ -21,7 +21,8 @@ from .plan import Plan
 from .ports import Clock, Heir, Loading, Migratable, Migrations, Store, Target
 from .preflight import Ready, Survey, surveyed, untouched
 from .proof import Proof, finishing
-from .report import PreflightReport, RestoreReport, iso, nothing_restored
+from .recorded import Known, known_from
+from .report import PreflightReport, RestoreReport, author_facts, iso, nothing_restored
 from .snapshot.digest import Sum
 
 Progress = Callable[[str, int, int | None], None]
@@ -63,7 +64,7 @@ def preflight(store: Store, target: Target, clock: Clock, plan: Plan) -> Preflig
     reason = _nothing_to_do(store, target, plan)
     if reason:
         return PreflightReport(skipped=reason)
-    with surveyed(store, target, plan) as survey:
+    with surveyed(store, target, plan, clock.time()) as survey:
         report = _surveyed(survey)
     return replace(report, duration_s=clock.monotonic() - started)
 
@@ -86,8 +87,10 @@ def _is_missing(store: Store) -> bool:
 def _once(
     store: Store, target: Target, clock: Clock, plan: Plan, progress: Progress | None
 ) -> RestoreReport:
-    with seldom_collecting(), surveyed(store, target, plan) as survey:
+    with seldom_collecting(), surveyed(store, target, plan, clock.time()) as survey:
         ready = survey.go()
+        if plan.files is not None:
+            plan.files.check(ready.snapshot)
         return _replay(store, ready, target, clock, plan, progress)
 
 
@@ -100,13 +103,16 @@ def _replay(
     progress: Progress | None,
 ) -> RestoreReport:
     memory: Memory | None = None
+    recorded = Known()
     heir = False
     with target.replace(force=plan.force) as loading:
         rows, sums = _load(ready, loading, plan.migrations, progress)
         if plan.adoption is not None:
             # Before the new database exists: whoever published meanwhile makes this fail.
+            recorded = known_from(ready.snapshot)
+            total = rows + recorded.rows
             adoption = Adoption(
-                store, ready.snapshot, clock, plan.adoption.token, rows, plan.adoption.by
+                store, ready.snapshot, clock, plan.adoption.token, total, plan.adoption.by
             )
             if isinstance(loading, Heir):
                 loading.inherit(adoption.intended())
@@ -120,8 +126,10 @@ def _replay(
         # What an heir cannot settle now it settles itself, with its first publish.
         with suppress(AccessError) if heir else nullcontext():
             source = plan.adoption.source()
-            settle_in(source, ready.snapshot, memory, loaded=sums if can_append else None)
-    return _restored(ready, target, rows, adopted=memory is not None)
+            loaded = sums if can_append else None
+            settle_in(source, ready.snapshot, memory, loaded=loaded, recorded=recorded)
+    report = _restored(ready, target, rows, adopted=memory is not None)
+    return report if plan.files is None else plan.files.place(ready.snapshot, report)
 
 
 def _load(
@@ -204,6 +212,9 @@ def _surveyed(survey: Survey) -> PreflightReport:
         needed_bytes=survey.needed_bytes,
         estimated_s=survey.estimated_seconds,
     )
+    if survey.owner is not None:
+        by, at = author_facts(survey.owner.by), iso(survey.owner.at)
+        report = replace(report, published_by=by, published_at=at)
     if survey.ready is None:
         return report
     snapshot, part = survey.ready.snapshot, survey.ready.part

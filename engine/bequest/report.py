@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .errors import BequestError
+from .model import Author
 
 
 class Report:
@@ -77,7 +78,7 @@ class RestoreReport(Report):
     ``at`` is the time of the restored state, ISO 8601 in UTC. Pairs are name and reason: ``added``
     tables that a chosen one needs, ``left_out`` objects that need a table which is not there,
     ``converted`` what another dialect changed. ``skipped`` says why nothing was done; all the rest
-    is then empty. ``files`` counts the configuration files that are recorded in the database,
+    is then empty. ``files`` counts the configuration files that the object holds at that state,
     ``files_in`` names the folders into which they were written.
     """
 
@@ -112,7 +113,9 @@ class PreflightReport(Report):
     """Whether a restore would work. ``rows`` is an upper bound; times in seconds, sizes in bytes.
 
     ``checks`` are maps of ``name``, ``level`` (ok, warn, fail) and ``text``. The other facts are as
-    in `RestoreReport`, as far as they are known beforehand. `fault` is what a restore would raise.
+    in `RestoreReport`, as far as they are known beforehand. ``published_by`` (``host``,
+    ``process``) and ``published_at`` are those of the object's last publish. `fault` is what a
+    restore would raise.
     """
 
     ok: bool = True
@@ -136,6 +139,8 @@ class PreflightReport(Report):
     converted: tuple[tuple[str, str], ...] = ()
     skipped: str | None = None
     key_id: str | None = None
+    published_by: dict[str, Any] | None = None
+    published_at: str | None = None
     fault: BequestError | None = field(default=None, compare=False)
 
     def keys(self) -> list[str]:
@@ -148,7 +153,8 @@ class DrillReport(Report):
     """One drill. Times in seconds, sizes in bytes; ``fault`` is the error behind ``error``.
 
     ``kept`` is where the restored database can be looked at, ``recorded`` whether the controller's
-    database knows of the drill.
+    database knows of the drill. ``published_by`` (``host``, ``process``) and ``published_at`` are
+    those of the last publish, as far as the object says.
     """
 
     ok: bool
@@ -166,6 +172,8 @@ class DrillReport(Report):
     error: str | None = None
     kept: str | None = None
     recorded: bool = False
+    published_by: dict[str, Any] | None = None
+    published_at: str | None = None
     fault: BequestError | None = field(default=None, compare=False)
 
     def keys(self) -> list[str]:
@@ -365,6 +373,11 @@ class FilesReport(Report):
     not_covered: tuple[tuple[str, str], ...] = ()
     places: dict[str, str] = field(default_factory=dict[str, str])
     kept: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def author_facts(by: Author | None) -> dict[str, Any] | None:
+    """Who published, as reports have it."""
+    return None if by is None else {"host": by.host, "process": by.process}
 
 
 def iso(time: float) -> str:

@@ -18,6 +18,7 @@ from typing import Final
 
 from .errors import UsageError
 from .model import Attributes, Catalog, SchemaObject, Selection, Table, Value
+from .recorded import without_attribute, without_table
 from .snapshot.fold import full_name
 
 _NOISE: Final = re.compile(
@@ -60,7 +61,11 @@ class Part:
 
 
 def part_of(catalog: Catalog, attributes: Attributes, selection: Selection | None) -> Part:
-    """All of it, or what ``selection`` chooses and needs. Raises `UsageError` for nothing."""
+    """All of it, or what ``selection`` chooses and needs. Raises `UsageError` for nothing.
+
+    Configuration files are no part: they go to folders, whatever tables are chosen.
+    """
+    catalog, attributes = without_table(catalog), without_attribute(attributes)
     if selection is None:
         return Part(catalog, attributes)
     chosen = [table for table in catalog.tables if is_chosen(table, selection)]

@@ -49,13 +49,13 @@ def backup(
     include: tuple[str, ...] | None = None,
     exclude: tuple[str, ...] | None = None,
     replace: str | None = None,
-    accept_files: bool = False,
     rewrite: bool = False,
     limits: Limits | None = None,
     progress: Progress | None = None,
     files: Sequence[str | os.PathLike[str]] = (),
     files_ignore: Sequence[str] | None = None,
     files_limit: int | None = None,
+    accept_files: bool = False,
 ) -> PublishReport:
     """Publish once, now.
 
@@ -69,15 +69,10 @@ def backup(
         closing(registry.open_source(database)) as source,
     ):
         recorder = open_recorder(
-            database, source, opened, files,
-            ignore=files_ignore, limit_bytes=files_limit, accept_files=accept_files,
+            source, opened, files,
+            ignore=files_ignore, limit_bytes=files_limit, accept=accept_files,
         )  # fmt: skip
-        if recorder is not None:
-            source.installed()  # a database that is not there must not be made by a table
-            recorder.prepare()
         source.install(selection_of(include, exclude))
-        if recorder is not None:
-            recorder.reconcile()
         publisher = Publisher(
             source,
             opened,
@@ -85,6 +80,7 @@ def backup(
             limits=limits,
             progress=progress,
             by=registry.this_process(),
+            folders=recorder,
         )
         if replace is None:
             report = publisher.publish(rewrite=rewrite, check=True, exact=True)
@@ -187,6 +183,7 @@ def log(store: str | Store | None = None, *, database: Any = None) -> Iterator[L
         yield from _log(opened)
 
 
+@checked
 def status(database: Any, store: str | Store | None = None) -> Status:
     """How a controller's backup stands, from its database alone; nothing is written.
 
@@ -199,11 +196,11 @@ def status(database: Any, store: str | Store | None = None) -> Status:
         if standing is not None:
             return followed_status(standing)
         if store is None:
-            return with_files(read_status(source, registry.system_clock()), database, source)
+            return with_files(read_status(source, registry.system_clock()), source)
         with closing(registry.open_store(store)) as opened:
             error = ask(opened, source)
         found = read_status(source, registry.system_clock(), error)
-        return with_files(found, database, source)
+        return with_files(found, source)
 
 
 @checked
@@ -216,14 +213,26 @@ def install(
 
 
 def migration(connection: Connection) -> AbstractContextManager[None]:
-    """Lift capture for the controller's own migration, and put it back afterwards.
+    """Let the controller's own migration pass, and make capture whole again afterwards.
 
         with context.begin_transaction(), bequest.migration(connection):   # Alembic's env.py
             context.run_migrations()
 
-    Does nothing where capture is not installed. The next publish is a rewrite.
+    Where capture is not installed nothing is done, but that autogenerate never sees Bequest's
+    tables. The next publish is a rewrite if the schema changed.
     """
     return registry.migration(connection)
+
+
+def alembic_filter(own: Callable[..., bool] | None = None) -> Callable[..., bool]:
+    """An ``include_name`` or ``include_object`` for Alembic that leaves Bequest's tables out.
+
+        context.configure(..., include_name=bequest.alembic_filter())   # Alembic's env.py
+
+    ``own`` is the controller's filter of the same kind, asked about everything else. With
+    `migration`, or with Alembic 1.18 and newer, nobody has to give it.
+    """
+    return registry.alembic_filter(own)
 
 
 def uninstall(database: Any) -> None:

@@ -13,7 +13,6 @@ from .errors import Different, KeyMissing
 from .files import count_files
 from .model import (
     Attributes,
-    Author,
     Catalog,
     Key,
     Memory,
@@ -26,7 +25,8 @@ from .model import (
 )
 from .opening import fetched, opened
 from .ports import Cut, Pair, Source, Store
-from .report import InspectReport, LogEntry, VerifyReport, iso
+from .recorded import without_attribute, without_table
+from .report import InspectReport, LogEntry, VerifyReport, author_facts, iso
 from .snapshot.digest import DigestBuilder
 from .snapshot.fold import Snapshot, full_name
 from .snapshot.outside import outside
@@ -51,8 +51,8 @@ def verify(
 ) -> VerifyReport:
     """Check the object; with ``source`` also that its tables equal the object's.
 
-    ``pair`` says what equal means where the two are of different kinds. Raises `Refused` where
-    that is not known.
+    Configuration files are in no database, and are not compared. ``pair`` says what equal
+    means where the two are of different kinds. Raises `Refused` where that is not known.
     """
     with opened(store) as snapshot:
         tables = snapshot.digests()
@@ -117,13 +117,9 @@ def inspect(store: Store) -> InspectReport:
             not_covered=snapshot.catalog.not_covered,
             files=count_files(snapshot),
             key_id=told(snapshot.key_id),
-            published_by=_author(last.by),
+            published_by=author_facts(last.by),
             published_at=iso(last.at),
         )
-
-
-def _author(by: Author | None) -> dict[str, Any] | None:
-    return None if by is None else {"host": by.host, "process": by.process}
 
 
 def _from_outside(store: Store, stream: BinaryIO) -> InspectReport:
@@ -154,7 +150,7 @@ def _from_outside(store: Store, stream: BinaryIO) -> InspectReport:
         not_covered=(),
         key_id=told(seen.key_id),
         locked=True,
-        published_by=_author(last.by),
+        published_by=author_facts(last.by),
         published_at=iso(last.at),
     )
 
@@ -255,12 +251,13 @@ def _compare(
                     progress("comparing", done, None)
             found[full_name(table)] = builder.result()
         attributes = cut.attributes()
-    recorded = snapshot.catalog
+    recorded = without_table(snapshot.catalog)
+    stored = {name: tables[name] for name in map(full_name, recorded.tables)}
     if getattr(source, "followed", lambda: None)() is not None:
         recorded, catalog = as_followed(recorded), as_followed(catalog)
-    differences = schema_differences(recorded, catalog) + _row_differences(tables, found)
+    differences = schema_differences(recorded, catalog) + _row_differences(stored, found)
     sides = ("in the object", "in the database")
-    differences += attribute_differences(snapshot.attributes, attributes, sides)
+    differences += attribute_differences(without_attribute(snapshot.attributes), attributes, sides)
     return differences
 
 
@@ -283,7 +280,8 @@ def _compare_across(
     found: dict[str, TableDigest] = {}
     done = 0
     with source.cut(Memory()) as cut:
-        pairing = pair(snapshot.catalog, dialect, cut.catalog(), source.dialect)
+        recorded = without_table(snapshot.catalog)
+        pairing = pair(recorded, dialect, cut.catalog(), source.dialect)
         for bridge in pairing.bridges:
             builder, canonical = DigestBuilder(), bridge.canonical_target()
             for rows in cut.scan(bridge.target):

@@ -79,6 +79,7 @@ class Watcher:
 
     def tick(self, *, woken: bool = False) -> float:
         """Do what is due; returns the seconds until the next tick unless a wake-up comes first."""
+        self._heal()
         if self.stopped_by is not None and self._still_superseded():
             return REFUSED_SECONDS
         # Whoever wakes, a store that failed is left alone until its time has come.
@@ -97,6 +98,13 @@ class Watcher:
             self._failures = 0
             self._listener("recovered", {})
         return self._rest(report, woken)
+
+    def _heal(self) -> None:
+        """Also while the store is away, or another process publishes: `bequest.ports.Healing`."""
+        heal = getattr(self._source, "heal", None)
+        if heal is not None:
+            with suppress(BequestError):
+                heal()
 
     def _still_superseded(self) -> bool:
         """Whether there is nothing to ask the store about.
@@ -192,7 +200,9 @@ class Watcher:
         if self._mode == "schedule" or self._due is None or self._clock.time() >= self._due:
             return False
         idle = getattr(self._source, "idle", None)
-        return bool(idle is not None and not self._failures and idle())
+        if self._publisher.files_due or self._failures:
+            return False
+        return bool(idle is not None and idle())
 
     def _next_poll(self) -> float:
         """The pause doubles while nothing happens. `Source` may say from what to what."""

@@ -1,23 +1,25 @@
 """The tables of Bequest in a controller's database.
 
 Every name starts with ``bequest_``; on PostgreSQL they are in a schema of their own, `SCHEMA`. None
-of them is ever part of a snapshot, with one exception: the controller's configuration files, which
-are recorded as rows in order to get there. What stands here is the newest shape; ``migrations/``
-leads every older installation to it.
+of them is ever part of a snapshot. What stands here is the newest shape, which a new installation
+gets at once; ``migrations/`` leads every older installation to it.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Column,
     Float,
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
+    event,
 )
 from sqlalchemy.types import UserDefinedType
 
@@ -37,30 +39,21 @@ CAPTURE = "bequest_capture"
 SETTINGS = "bequest_settings"
 
 FILES = "bequest_files"
-FILES_SCHEMA = "bequest_files"
-"""Where `FILES` is on PostgreSQL. Not in `SCHEMA`: nothing in there is ever part of a snapshot."""
+"""The table in which an object holds configuration files. No database has it, and the name is kept
+free: a table of a controller's that bears it is not captured."""
 
 FOLLOWING = "bequest_following"
 
 TABLES = frozenset({JOURNAL, CAPTURE, SETTINGS, VERSION_TABLE})
 """What every installation has, and what no snapshot ever holds."""
 
-ALL_TABLES = TABLES | {MEMORY, FILES, FOLLOWING}
+ALL_TABLES = TABLES | {MEMORY, FOLLOWING}
 """All that `bequest uninstall` drops."""
 
 
 def is_internal(name: str) -> bool:
-    """Whether a table is Bequest's own and never part of a snapshot.
-
-    The one place that knows the exception: `FILES` is captured like a table of the controller's,
-    whatever the selection says (`is_always_captured`).
-    """
-    return name in TABLES or name in (MEMORY, FOLLOWING)
-
-
-def is_always_captured(name: str, schema: str = FILES_SCHEMA) -> bool:
-    """Whether a table is captured although no glob of the selection names it."""
-    return name == FILES and schema == FILES_SCHEMA
+    """Whether a table's name is Bequest's own, so that no snapshot of a database ever holds it."""
+    return name in TABLES or name in (MEMORY, FOLLOWING, FILES)
 
 
 KEY_COLUMNS = 4
@@ -170,40 +163,16 @@ settings = Table(
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""The selection, the journal's limit, and what the schema looked like at the last install."""
+"""The selection, the journal's limit, and what the schema looked like at the last install; also who
+the database is (``installation``, ``lineage``, ``epoch``)."""
 
-
-files_metadata = MetaData()
-"""Apart from `metadata`: the table is made when files are first recorded, by `CREATE TABLE` alone,
-so that the snapshot of a controller without such files does not gain a table. A restore makes it
-from the snapshot, before anything of Bequest is installed."""
-
-files = Table(
-    FILES,
-    files_metadata,
-    Column("root", Text, primary_key=True, nullable=False),
-    Column("path", Text, primary_key=True, nullable=False),
-    # 0 holds the facts, 1 and up hold the content piece by piece.
-    Column("part", Integer, primary_key=True, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("mode", Integer),
-    Column("uid", BigInteger),
-    Column("gid", BigInteger),
-    Column("owner", Text),
-    Column("grp", Text),
-    Column("size", BigInteger),
-    Column("digest", Text),
-    Column("note", Text),
-    Column("content", LargeBinary),
+version = Table(
+    VERSION_TABLE,
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
 )
-"""Configuration files. ``path`` is relative to ``root`` (a name; its row has the empty path, and
-its note is the folder's place). ``schema/FORMAT.md`` tells what each column means."""
-
-postgresql_files = files.to_metadata(MetaData(), schema=FILES_SCHEMA)
-"""The same on PostgreSQL."""
-
-postgresql_settings = settings.to_metadata(MetaData(), schema=SCHEMA)
-"""`settings`, named in full."""
+"""As Alembic makes it, one row: the installed revision."""
 
 
 following_metadata = MetaData()
@@ -229,8 +198,19 @@ postgresql_following = following.to_metadata(MetaData(), schema=SCHEMA)
 are definitions (kind, name, table, SQL) of all that would fire or refuse."""
 
 
-for _shared in (capture, settings):
+for _shared in (capture, settings, version):
     _shared.to_metadata(postgresql_metadata)
+
+KEPT_SMALL = (
+    "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,"
+    " autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000)"
+)
+"""For tables of PostgreSQL that are small and often rewritten: vacuumed without waiting for a share
+of them to be dead."""
+
+for _busy in (JOURNAL, MEMORY):
+    _kept = DDL(KEPT_SMALL.format("%(fullname)s"))  # type: ignore[no-untyped-call]
+    event.listen(postgresql_metadata.tables[_busy], "after_create", _kept)
 
 
 def metadata_for(dialect: str) -> MetaData:

@@ -48,7 +48,7 @@ def test_change_lose_restore_go_on_fence(store: str, tmp_path: Path) -> None:
     report = bequest.inspect(store)
     assert (report.rows, report.tail_mutations > 0) == (5, True)
     assert bequest.verify(store, engine).ok
-    assert bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}").verified
+    assert bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", adopt=True).verified
     assert values(tmp_path / "new.db") == [f"value {number}" for number in range(5)]
     new = f"sqlite:///{tmp_path / 'new.db'}"
     assert bequest.backup(new, store).action == "unchanged"

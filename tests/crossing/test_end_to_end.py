@@ -76,7 +76,7 @@ def test_a_controller_moves_to_postgresql_and_back(
     assert (code, published["action"]) == (0, "create")
     assert operator("inspect", store)[1]["dialect"] == "sqlite"
 
-    code, restored, error = operator("restore", store, database=new)
+    code, restored, error = operator("restore", store, "--adopt", database=new)
     assert (code, restored["verified"], restored["adopted"]) == (0, True, True), error
     code, verified, _ = operator("verify", store, database=new)
     assert (code, verified["differences"]) == (0, [])
@@ -102,7 +102,7 @@ def test_a_controller_moves_to_postgresql_and_back(
     assert operator("verify", store, database=new)[1]["differences"] == []
 
     back = URL.create("sqlite", database=str(tmp_path / "back.db"))
-    code, restored, error = operator("restore", store, database=back)
+    code, restored, error = operator("restore", store, "--adopt", database=back)
     assert (code, restored["adopted"], restored["epoch"]) == (0, True, 3), error
     assert operator("verify", store, database=back)[1]["differences"] == []
     with closing(sqlite3.connect(tmp_path / "back.db")) as db:
@@ -117,7 +117,7 @@ def test_a_value_that_changed_is_found_across_engines(
     operator: Operator, store: str, old: URL, postgresql_database: URL
 ) -> None:
     operator("backup", "--store", store, database=old)
-    operator("restore", store, database=postgresql_database)
+    operator("restore", store, "--adopt", database=postgresql_database)
     with closing(connect(postgresql_database)) as db:
         db.execute("UPDATE tenant SET ratio = ratio + 1e-15 WHERE id = 1")
     code, verified, _ = operator("verify", store, database=postgresql_database)
@@ -133,7 +133,9 @@ def test_losses_are_named_before_the_target_is_touched(
     operator: Operator, store: str, old: URL, postgresql_database: URL
 ) -> None:
     operator("backup", "--store", store, database=old)
-    code, preflight, _ = operator("restore", store, "--dry-run", database=postgresql_database)
+    code, preflight, _ = operator(
+        "restore", store, "--dry-run", "--adopt", database=postgresql_database
+    )
     told = [check["text"] for check in preflight["checks"] if check["name"] == "conversion"]
     assert code == 0
     assert told[0] == "from sqlite to postgresql"
@@ -148,7 +150,7 @@ def test_what_cannot_be_carried_is_refused_and_the_target_untouched(
         db.execute("UPDATE tenant SET name = 'a' || char(0) || 'b' WHERE id = 5")
     operator("backup", "--store", store, database=old)
     for dry in (["--dry-run"], []):
-        code, _, error = operator("restore", store, *dry, database=postgresql_database)
+        code, _, error = operator("restore", store, "--adopt", *dry, database=postgresql_database)
         assert code == 5
         assert all(word in error for word in ("tenant", "name", "5"))
         assert tables(postgresql_database) == []
@@ -160,7 +162,7 @@ def test_an_embedded_backup_goes_on_in_the_new_dialect(
     operator: Operator, store: str, old: URL, postgresql_database: URL
 ) -> None:
     operator("backup", "--store", store, database=old)
-    operator("restore", store, database=postgresql_database)
+    operator("restore", store, "--adopt", database=postgresql_database)
     engine = sa.create_engine(postgresql_database)
     try:
         with bequest.Backup(engine, store) as backup:
@@ -198,5 +200,5 @@ def test_a_foreign_key_that_the_rows_break_is_named(
             "INSERT INTO c VALUES (1, 99);"
         )
     bequest.backup(source, store)
-    report = bequest.restore(store, postgresql_database)
+    report = bequest.restore(store, postgresql_database, adopt=True)
     assert [name for name, why in report.not_covered if "NOT VALID" in why] == ["public.c.c_t_fkey"]

@@ -67,7 +67,7 @@ def test_what_the_old_controller_published_meanwhile_is_taken_too(old: str, tmp_
             bequest.backup(old, str(tmp_path / "o.bequest"))
 
     report = bequest.restore(
-        Meddled(tmp_path / "o.bequest", publish), f"sqlite:///{tmp_path / 'new.db'}"
+        Meddled(tmp_path / "o.bequest", publish), f"sqlite:///{tmp_path / 'new.db'}", adopt=True
     )
     assert report.adopted
     assert values(tmp_path / "new.db") == ["first", "second", "third"]
@@ -87,7 +87,7 @@ def test_a_publish_before_the_preflight_s_look_is_taken_too(old: str, tmp_path: 
             return self._store.head()
 
     new = tmp_path / "new.db"
-    assert bequest.restore(Busy(tmp_path / "o.bequest"), f"sqlite:///{new}").adopted
+    assert bequest.restore(Busy(tmp_path / "o.bequest"), f"sqlite:///{new}", adopt=True).adopted
     assert values(new) == ["first", "second", "third"]
 
 
@@ -98,7 +98,7 @@ def test_an_object_that_never_rests_leaves_the_target_as_it_was(old: str, tmp_pa
 
     with pytest.raises(bequest.Conflict, match="still publishing"):
         bequest.restore(
-            Meddled(tmp_path / "o.bequest", publish), f"sqlite:///{tmp_path / 'new.db'}"
+            Meddled(tmp_path / "o.bequest", publish), f"sqlite:///{tmp_path / 'new.db'}", adopt=True
         )
     assert not (tmp_path / "new.db").exists()
     assert bequest.backup(old, str(tmp_path / "o.bequest")).action == "unchanged"
@@ -106,7 +106,7 @@ def test_an_object_that_never_rests_leaves_the_target_as_it_was(old: str, tmp_pa
 
 def test_a_lost_answer_to_the_adoption_is_recognised(old: str, tmp_path: Path) -> None:
     store = Meddled(tmp_path / "o.bequest", broken=bequest.Unreachable("the answer was lost"))
-    report = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}")
+    report = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", adopt=True)
     assert report.adopted
     write(f"sqlite:///{tmp_path / 'new.db'}", "goes on")
     after = bequest.backup(f"sqlite:///{tmp_path / 'new.db'}", str(tmp_path / "o.bequest"))
@@ -124,8 +124,8 @@ def test_a_copy_adopts_nothing_and_can_overwrite_nothing(old: str, tmp_path: Pat
 def test_a_second_restore_supersedes_the_first(old: str, tmp_path: Path) -> None:
     store = str(tmp_path / "o.bequest")
     first, second = (f"sqlite:///{tmp_path / name}" for name in ("first.db", "second.db"))
-    assert bequest.restore(store, first).epoch == 2
-    assert bequest.restore(store, second).epoch == 3
+    assert bequest.restore(store, first, adopt=True).epoch == 2
+    assert bequest.restore(store, second, adopt=True).epoch == 3
     for superseded in (old, first):
         with pytest.raises(bequest.Superseded):
             bequest.backup(superseded, store)
@@ -135,7 +135,7 @@ def test_a_second_restore_supersedes_the_first(old: str, tmp_path: Path) -> None
 def test_a_dry_run_touches_neither_object_nor_target(old: str, tmp_path: Path) -> None:
     before = (tmp_path / "o.bequest").read_bytes()
     report = bequest.restore(
-        str(tmp_path / "o.bequest"), f"sqlite:///{tmp_path / 'new.db'}", dry_run=True
+        str(tmp_path / "o.bequest"), f"sqlite:///{tmp_path / 'new.db'}", dry_run=True, adopt=True
     )
     assert report.dry_run
     assert not (tmp_path / "new.db").exists()

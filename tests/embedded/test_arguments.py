@@ -27,7 +27,7 @@ def test_what_is_no_store(url: str, store: Any) -> None:
         lambda: bequest.backup(url, store),
         lambda: bequest.verify(store),
         lambda: bequest.Backup(url, store),
-        lambda: bequest.restore(store, url),
+        lambda: bequest.restore(store, url, adopt=True),
     ):
         with pytest.raises(bequest.UsageError, match="store"):
             use()
@@ -42,7 +42,6 @@ WRONG: dict[str, list[Any]] = {
     "include": [5, [1], b"x"],
     "exclude": [5, [1]],
     "limits": [3, {}],
-    "overwrite": ["no", 1, None],
     "files": [5, "a", None, [5]],
     "files_limit": [-1, 1.5, "1", True],
     "files_ignore": [5, [b"x"]],
@@ -72,7 +71,10 @@ def cases(wrong: dict[str, list[Any]]) -> list[tuple[str, Any]]:
     return [(name, value) for name, values in wrong.items() for value in values]
 
 
-@pytest.mark.parametrize(("name", "value"), cases(WRONG))
+WRONG_ONCE: dict[str, list[Any]] = {**WRONG, "accept_files": ["no", 1, None], "replace": [1, b"x"]}
+
+
+@pytest.mark.parametrize(("name", "value"), cases(WRONG_ONCE))
 def test_backup_names_a_wrong_argument(url: str, tmp_path: Path, name: str, value: Any) -> None:
     with pytest.raises(bequest.UsageError, match=f"{name} is .*must be"):
         bequest.backup(url, str(tmp_path / "o"), **{name: value})

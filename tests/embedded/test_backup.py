@@ -234,7 +234,7 @@ def test_the_restored_controller_goes_on_and_the_old_one_is_fenced(
     with bequest.Backup(engine, store, on_event=events) as old:
         add(engine, "inherited")
         before = old.flush()
-        report = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}")
+        report = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", adopt=True)
         assert report.adopted
         assert report.epoch == before.epoch + 1
         successor = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
@@ -265,7 +265,7 @@ def test_a_fresh_controller_cannot_overwrite_the_backup(
     events = Events()
     with bequest.Backup(fresh, store, on_event=events) as backup:
         events.wait("refused")
-        with pytest.raises(bequest.Refused, match="overwrite"):
+        with pytest.raises(bequest.Refused, match="--replace"):
             backup.flush()
     fresh.dispose()
     assert Path(store).read_bytes() == good

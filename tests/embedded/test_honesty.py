@@ -69,7 +69,7 @@ def test_a_superseded_controller_does_not_make_an_object_that_is_gone(
     engine: Engine, store: str, tmp_path: Path
 ) -> None:
     bequest.backup(engine, store)
-    bequest.restore(store, f"sqlite:///{tmp_path / 'heir.db'}")
+    bequest.restore(store, f"sqlite:///{tmp_path / 'heir.db'}", adopt=True)
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (3)"))
     with pytest.raises(bequest.Superseded):

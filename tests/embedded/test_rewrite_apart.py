@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, create_engine, text
 import bequest
 from bequest import registry
 from bequest.publisher import Publisher
+from bequest_adapters import apart as process_apart
 from bequest_adapters import rewriting
 
 APART = bequest.Limits(rewrite_apart_bytes=0)
@@ -38,13 +40,13 @@ def store(tmp_path: Path) -> str:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The processes that were started, in order."""
     processes: list[Any] = []
-    popen = rewriting.subprocess.Popen
+    popen = process_apart.subprocess.Popen
 
     def watched(*arguments: Any, **options: Any) -> Any:
         processes.append(popen(*arguments, **options))
         return processes[-1]
 
-    monkeypatch.setattr(rewriting.subprocess, "Popen", watched)
+    monkeypatch.setattr(process_apart.subprocess, "Popen", watched)
     return processes
 
 
@@ -92,14 +94,14 @@ def test_an_error_there_keeps_its_class(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("in the way")
     apart = rewriting.RewriteApart(str(engine.url), f"{tmp_path}/a-file/o.bequest", "", APART)
     with pytest.raises(bequest.AccessError):
-        apart(overwrite=False)
+        apart()
 
 
 def test_killed_in_the_middle_it_is_tried_again(
     engine: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = threading.Event()
-    popen = rewriting.subprocess.Popen
+    popen = process_apart.subprocess.Popen
 
     def slow(command: list[str], **options: Any) -> Any:
         process = popen(
@@ -108,7 +110,7 @@ def test_killed_in_the_middle_it_is_tried_again(
         running.set()
         return process
 
-    monkeypatch.setattr(rewriting.subprocess, "Popen", slow)
+    monkeypatch.setattr(process_apart.subprocess, "Popen", slow)
     apart = rewriting.RewriteApart(str(engine.url), store, "", APART)
     publisher = Publisher(
         registry.open_source(engine),
@@ -121,7 +123,7 @@ def test_killed_in_the_middle_it_is_tried_again(
 
     def kill() -> None:
         running.wait()
-        while apart._process is not None:
+        while apart._apart._process is not None:
             apart.kill()
 
     killer = threading.Thread(target=kill)
@@ -137,9 +139,23 @@ def test_killed_in_the_middle_it_is_tried_again(
 def test_where_no_process_can_be_started_it_is_done_here(
     engine: Engine, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rewriting.sys, "executable", "/nonexistent/python")
+    monkeypatch.setattr(process_apart.sys, "executable", "/nonexistent/python")
     with bequest.Backup(engine, store, limits=APART) as backup:
         assert backup.flush().rows == 2
-    monkeypatch.setattr(rewriting.sys, "executable", "/bin/false")
+    monkeypatch.setattr(process_apart.sys, "executable", "/bin/false")
     with bequest.Backup(engine, store, limits=APART) as backup:
         assert backup.backup_now(rewrite=True).action == "rewrite"
+
+
+def test_it_imports_nothing_that_lies_in_the_working_folder(
+    engine: Engine, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in ("json", "bequest_adapters", "sqlalchemy", "sitecustomize"):
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'was-run')!r}, 'w').close()")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    with bequest.Backup(engine, store, limits=APART) as backup:
+        assert backup.backup_now(rewrite=True).rows == 2
+    assert not (folder / "was-run").exists()

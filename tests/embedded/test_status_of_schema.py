@@ -29,6 +29,6 @@ def test_a_restored_database_is_not_behind(kind: Kind, tmp_path: Path) -> None:
     kind.run(url, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
     kind.run(url, "INSERT INTO t VALUES (1)")
     bequest.backup(url, store)
-    bequest.restore(store, new)
+    bequest.restore(store, new, adopt=True)
     assert bequest.status(new).state == "ok"
     assert bequest.backup(new, store).action == "unchanged"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +12,10 @@ from sqlalchemy import create_engine, text
 
 import bequest
 from bequest import registry
-from bequest.model import Memory
 from bequest.publisher import Publisher
+from bequest_adapters import apart as process_apart
 from bequest_adapters import cipher, rewriting
-from bequest_adapters.databases.sqlite import remembering
-from tests.restore.controller import Controller, contents
+from tests.restore.controller import Controller
 
 CANARY = "the canary that nobody may see"
 APART = bequest.Limits(rewrite_apart_bytes=0)
@@ -76,12 +74,12 @@ def path_of(keys: Keys, name: str) -> str:
 
 
 def publish(
-    controller: Controller, keys: Keys, name: str | None, *, overwrite: bool = False
+    controller: Controller, keys: Keys, name: str | None, *, replace: str | None = None
 ) -> bequest.PublishReport:
     store = controller.store
     if name is not None:
         store = bequest.keyed(store, key_file=path_of(keys, name))
-    return bequest.backup(controller.url, store, overwrite=overwrite)
+    return bequest.backup(controller.url, store, replace=replace)
 
 
 def body(controller: Controller) -> bytes:
@@ -133,12 +131,16 @@ def test_another_address_changes_nothing_about_it(
 
 
 @pytest.mark.parametrize("name", [None, "second"])
-def test_overwrite_is_how_to_give_a_key_up(
+def test_replacing_by_name_is_how_to_give_a_key_up(
     controller: Controller, keys: Keys, name: str | None
 ) -> None:
     publish(controller, keys, "first")
-    report = publish(controller, keys, name, overwrite=True)
+    present = bequest.inspect(controller.store)
+    named = f"{present.lineage}/{present.serial}"
+    report = publish(controller, keys, name, replace=named)
     assert (report.action, report.key_id) == ("rewrite", None if name is None else keys.ids[name])
+    assert report.kept is not None
+    assert bequest.inspect(report.kept).key_id == keys.ids["first"]
     assert (CANARY.encode() in body(controller)) == (name is None)
     assert publish(controller, keys, name).action == "unchanged"
 
@@ -171,7 +173,7 @@ def test_the_heir_goes_on_under_the_same_key(
     publish(controller, keys, "first")
     store = bequest.keyed(controller.store, key_file=path_of(keys, "first"))
     heir = Controller(tmp_path, "heir", "SELECT 1;")
-    report = bequest.restore(store, heir.url, at=1)
+    report = bequest.restore(store, heir.url, at=1, adopt=True)
     assert (report.adopted, report.key_id) == (True, keys.ids["first"])
     assert bequest.status(heir.url).key_id == keys.ids["first"]
     with pytest.raises(bequest.Refused, match="encrypted"):
@@ -191,7 +193,7 @@ def test_an_heir_with_a_new_key_adopts_under_the_old_one(
     keys.together("both", "second", "first")
     heir = Controller(tmp_path, "heir", "SELECT 1;")
     report = bequest.restore(
-        bequest.keyed(controller.store, key_file=path_of(keys, "both")), heir.url
+        bequest.keyed(controller.store, key_file=path_of(keys, "both")), heir.url, adopt=True
     )
     assert report.key_id == keys.ids["first"]
     changed = publish(heir, keys, "both")
@@ -204,9 +206,11 @@ def test_a_plain_object_is_inherited_with_a_key_and_then_encrypted(
     publish(controller, keys, None)
     heir = Controller(tmp_path, "heir", "SELECT 1;")
     store = bequest.keyed(controller.store, key_file=path_of(keys, "first"))
-    checks = {check["name"]: check for check in bequest.preflight(store, heir.url).checks}
+    checks = {
+        check["name"]: check for check in bequest.preflight(store, heir.url, adopt=True).checks
+    }
     assert (checks["key"]["level"], "not encrypted" in checks["key"]["text"]) == ("warn", True)
-    assert bequest.restore(store, heir.url).key_id is None
+    assert bequest.restore(store, heir.url, adopt=True).key_id is None
     assert publish(heir, keys, "first").key_id == keys.ids["first"]
     assert CANARY.encode() not in body(controller)
 
@@ -297,13 +301,13 @@ class TestEmbedded:
         self, controller: Controller, keys: Keys, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         started: list[tuple[object, object]] = []
-        popen = rewriting.subprocess.Popen
+        popen = process_apart.subprocess.Popen
 
         def watched(command: list[str], **options: object) -> object:
             started.append((command, options.get("env")))
             return popen(command, **options)  # type: ignore[call-overload]
 
-        monkeypatch.setattr(rewriting.subprocess, "Popen", watched)
+        monkeypatch.setattr(process_apart.subprocess, "Popen", watched)
         store = bequest.keyed(controller.store, key_file=path_of(keys, "first"))
         engine = create_engine(controller.url)
         with bequest.Backup(engine, store, limits=APART) as backup:
@@ -321,18 +325,4 @@ class TestEmbedded:
             current = "0" * 16
 
         apart = rewriting.RewriteApart(controller.url, controller.store, "", APART, Foreign())  # type: ignore[arg-type]
-        assert apart(overwrite=False) is None
-
-
-def test_an_installation_of_an_older_release_is_led_on(controller: Controller, keys: Keys) -> None:
-    """Before encryption the memory had no column for a key's id."""
-    publish(controller, keys, None)
-    with closing(sqlite3.connect(controller.path)) as db:
-        db.execute("ALTER TABLE bequest_memory DROP COLUMN key_id")
-        db.execute("UPDATE bequest_version SET version_num = '0001'")
-        db.commit()
-        assert remembering.recall(db).key_id == Memory().key_id
-    assert bequest.status(controller.url).key_id is None
-    controller.write("DELETE FROM router")
-    assert publish(controller, keys, "first").key_id == keys.ids["first"]
-    assert contents(controller.path)["router"] == []
+        assert apart() is None

@@ -69,8 +69,15 @@ def scene(
 
 
 READING: dict[str, Callable[[Scene], list[str]]] = {
-    "restore": lambda s: ["restore", s.plain, "--database", s.new()],
-    "restore --dry-run": lambda s: ["restore", s.plain, "--database", s.new(), "--dry-run"],
+    "restore": lambda s: ["restore", s.plain, "--database", s.new(), "--adopt"],
+    "restore --dry-run": lambda s: [
+        "restore",
+        s.plain,
+        "--database",
+        s.new(),
+        "--dry-run",
+        "--adopt",
+    ],
     "verify": lambda s: ["verify", s.plain],
     "verify --database": lambda s: ["verify", s.plain, "--database", s.url],
     "diff --database": lambda s: ["diff", s.plain, "--database", s.url],
@@ -167,11 +174,11 @@ def test_inspect_without_the_key_tells_what_shows_from_outside(scene: Scene) -> 
 
 
 def test_the_preflight_says_whether_the_key_is_right(scene: Scene) -> None:
-    right = bequest.preflight(scene.store, scene.new())
+    right = bequest.preflight(scene.store, scene.new(), adopt=True)
     checks = {check["name"]: check for check in right.checks}
     assert (checks["key"]["level"], right.key_id) == ("ok", scene.key_id)
     assert "right" in checks["key"]["text"]
-    wrong = bequest.preflight(scene.plain, scene.new())
+    wrong = bequest.preflight(scene.plain, scene.new(), adopt=True)
     checks = {check["name"]: check for check in wrong.checks}
     assert (wrong.ok, checks["key"]["level"]) == (False, "fail")
     assert scene.key_id in checks["key"]["text"]
@@ -219,7 +226,7 @@ def test_a_warm_copy_does_not_apply_what_was_made_without_the_key(scene: Scene) 
         bequest.follow(scene.store, warm, once=True)
     assert contents(scene.folder / "warm.db") == before
     with pytest.raises(bequest.SnapshotDamaged):
-        bequest.restore(scene.store, scene.new())
+        bequest.restore(scene.store, scene.new(), adopt=True)
     assert not (scene.folder / "new.db").exists()
 
 
@@ -278,7 +285,7 @@ def test_either_kind_of_database_is_inherited_under_a_key(kind: Kind, tmp_path: 
     assert bequest.backup(first, store).key_id == key_id
     kind.run(first, "INSERT INTO site VALUES (2, ?)", (CANARY,))
     assert bequest.backup(first, store).action == "append"
-    assert bequest.restore(store, second).adopted
+    assert bequest.restore(store, second, adopt=True).adopted
     assert kind.state(second) == kind.state(first)
     assert bequest.status(second).key_id == key_id
     with pytest.raises(bequest.Refused):

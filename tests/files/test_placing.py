@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import bequest
-from bequest_adapters.files.entries import PART_BYTES, Entry
+from bequest.recorded import PIECE_BYTES
+from bequest_adapters.files.entries import Entry
 from bequest_adapters.files.placing import Collection
 from bequest_adapters.files.scanning import digest_of
 from tests.files.test_recording import tree
@@ -82,10 +83,10 @@ def test_content_that_is_not_what_was_recorded_is_not_written(
 
 
 def test_pieces_may_come_in_any_order(tmp_path: Path) -> None:
-    data = os.urandom(2 * PART_BYTES + 7)
+    data = os.urandom(2 * PIECE_BYTES + 7)
     entry = file("a", data)
     pieces = [
-        (entry, part + 1, data[part * PART_BYTES : (part + 1) * PART_BYTES]) for part in (2, 0, 1)
+        (entry, part + 1, data[part * PIECE_BYTES : (part + 1) * PIECE_BYTES]) for part in (2, 0, 1)
     ]
     collection(entry, pieces=pieces).place(str(tmp_path))
     assert (tmp_path / "etc" / "a").read_bytes() == data
@@ -120,7 +121,7 @@ def test_a_refusal_comes_before_the_database_is_touched(tmp_path: Path) -> None:
     store = str(tmp_path / "o.bequest")
     bequest.backup(f"sqlite:///{tmp_path / 'a.db'}", store, files=[tmp_path / "etc"])
     with pytest.raises(bequest.Refused, match="not empty"):
-        bequest.restore(store, f"sqlite:///{tmp_path / 'b.db'}", files_in_place=True)
+        bequest.restore(store, f"sqlite:///{tmp_path / 'b.db'}", files_in_place=True, adopt=True)
     assert not (tmp_path / "b.db").exists()
     assert bequest.inspect(store).epoch == 1
 

@@ -40,7 +40,7 @@ def test_files_are_restored_with_the_tables(
     # No glob of the selection has to name them.
     bequest.backup(urls[0], store, files=[folder], include=["t"])
     assert bequest.verify(store, urls[0]).ok
-    report = bequest.restore(store, urls[1], files_to=tmp_path / "there")
+    report = bequest.restore(store, urls[1], files_to=tmp_path / "there", adopt=True)
     assert (report.verified, report.files) == (True, 3)
     assert tree(tmp_path / "there" / "etc") == tree(folder)
     assert bequest.backup(urls[1], store).action == "unchanged"
@@ -80,13 +80,13 @@ def test_files_cross_to_sqlite_and_back(
     (folder / "vast").write_bytes(bytes(range(256)) * 4096)
     bequest.backup(urls[0], store, files=[folder])
     there = f"sqlite:///{tmp_path / 'there.db'}"
-    report = bequest.restore(store, there, files_to=tmp_path / "one")
+    report = bequest.restore(store, there, files_to=tmp_path / "one", adopt=True)
     assert report.files == 2
     assert tree(tmp_path / "one" / "etc") == tree(folder)
     bequest.backup(there, store)
-    report = bequest.restore(store, urls[1], files_to=tmp_path / "two")
+    report = bequest.restore(store, urls[1], files_to=tmp_path / "two", adopt=True)
     assert (report.files, report.converted) == (2, ())
     assert tree(tmp_path / "two" / "etc") == tree(folder)
     (folder / "more").write_text("more")
-    assert bequest.backup(urls[1], store, files=[folder], overwrite=True).action != "unchanged"
+    assert bequest.backup(urls[1], store, files=[folder], accept_files=True).action != "unchanged"
     assert bequest.verify(store, urls[1]).ok

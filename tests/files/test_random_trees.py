@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import bequest
-from bequest import registry
-from bequest_adapters.files import open_recorder
 from tests.files.test_recording import tree
 
 NAMES = st.sampled_from(["a", "b", "c%", "d e", "\udcff"])
@@ -96,15 +94,7 @@ class Trees(RuleBasedStateMachine):
     @rule()
     def record(self) -> None:
         """The emptied folder is confirmed: here somebody means it."""
-        source = registry.open_source(self.url)
-        store = registry.open_store(self.store)
-        with closing(source), closing(store):
-            source.install()
-            url = registry.database_url(self.url)
-            recorder: Any = open_recorder(url, source, store, [self.folder], overwrite=True)
-            recorder.prepare()
-            recorder.reconcile()
-        bequest.backup(self.url, self.store)
+        bequest.backup(self.url, self.store, files=[self.folder], accept_files=True)
         out = Path(tempfile.mkdtemp(dir=self.home))
         bequest.files(self.store, files_to=out)
         assert tree(out / "etc") == left(tree(self.folder))

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 import bequest
-from bequest_adapters.files import scanning
+from bequest_adapters.files import child, scanning
 from bequest_adapters.files.entries import Bounds, Root, roots_of, to_path, to_text
+from bequest_adapters.files.own import Own
+from bequest_adapters.files.reading import Content, Facts, Reader, Unsettled
 
 WAIT_SECONDS = 30.0
 # See the end of `watching`.
@@ -67,6 +69,17 @@ def restored(store: str, tmp_path: Path, name: str = "etc") -> dict[str, Any]:
     return tree(out / name)
 
 
+class InThisProcess(Reader):
+    """Reads where the system's calls can be watched."""
+
+    def digest(self, folder: str, path: bytes, limit_bytes: int) -> Content:
+        names = path.split(b"/")
+        answer = child.read(os.fsencode(folder), names, limit_bytes, lambda data: None)
+        if "digest" not in answer:
+            raise Unsettled
+        return Content(Facts(*answer["facts"]), answer["digest"], iter(()))
+
+
 def test_content_mode_links_and_odd_names_come_back_as_they_were(
     url: str, folder: Path, store: str, tmp_path: Path
 ) -> None:
@@ -83,7 +96,9 @@ def test_content_mode_links_and_odd_names_come_back_as_they_were(
     (folder / os.fsdecode(b"\xff\n%41 name")).write_text("odd")
     report = bequest.backup(url, store, files=[folder])
     assert report.not_covered == ()
-    answer = bequest.restore(store, f"sqlite:///{tmp_path / 'new.db'}", files_to=tmp_path / "out")
+    answer = bequest.restore(
+        store, f"sqlite:///{tmp_path / 'new.db'}", files_to=tmp_path / "out", adopt=True
+    )
     assert tree(tmp_path / "out" / "etc") == tree(folder)
     assert answer.files == 7
     assert answer.files_in == (str(tmp_path / "out" / "etc"),)
@@ -167,18 +182,19 @@ def test_a_file_that_cannot_be_read_any_more_keeps_its_content_and_is_named(
 ) -> None:
     bequest.backup(url, store, files=[folder])
     before = tree(folder)
-    real = os.open
+    read = Reader.digest
 
-    def refuse(path: Any, flags: int, *more: Any, **named: Any) -> int:
+    def refuse(self: Reader, place: str, path: bytes, limit_bytes: int) -> Content:
         if path == b"ctl.yaml":
             raise PermissionError(13, "Permission denied")
-        return real(path, flags, *more, **named)
+        return read(self, place, path, limit_bytes)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", refuse)
-        report = bequest.backup(url, store, files=[folder])
-    assert "permission denied" in dict(report.not_covered)["etc/ctl.yaml"]
-    assert restored(store, tmp_path) == before
+    for rewrite in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "digest", refuse)
+            report = bequest.backup(url, store, files=[folder], rewrite=rewrite)
+        assert "permission denied" in dict(report.not_covered)["etc/ctl.yaml"]
+        assert restored(store, tmp_path) == before
     assert bequest.backup(url, store, files=[folder]).not_covered == ()
 
 
@@ -196,12 +212,12 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_look(
                 more.write("half")
         return data
 
-    scanner = scanning.Scanner(Bounds(), lambda path: False, lambda: 0)
+    scanner = scanning.Scanner(Bounds(), Own(), lambda: 0)
     monkeypatch.setattr(os, "read", read)
-    first = scanner.scan(Root("etc", str(folder)))
+    first = scanner.scan(Root("etc", str(folder)), InThisProcess())
     assert first.unsettled
     assert first.entries["ctl.yaml"].digest is None
-    second = scanner.scan(Root("etc", str(folder)))
+    second = scanner.scan(Root("etc", str(folder)), InThisProcess())
     assert second.entries["ctl.yaml"].digest == scanning.digest_of(b"port: 1\nhalf")
 
 
@@ -210,8 +226,9 @@ def test_an_equal_time_stamp_is_believed_only_when_it_is_old_enough(folder: Path
     file = folder / "ctl.yaml"
     changed = file.stat().st_ctime_ns
     for age, reads_again in ((0, True), (scanning.RACY_NS + 1, False)):
-        scanner = scanning.Scanner(Bounds(), lambda path: False, lambda age=age: changed + age)
-        scan = scanner.scan(Root("etc", str(folder)))
+        scanner = scanning.Scanner(Bounds(), Own(), lambda age=age: changed + age)
+        with Reader() as reader:
+            scan = scanner.scan(Root("etc", str(folder)), reader)
         assert scan.unsettled is reads_again
 
 
@@ -231,7 +248,8 @@ def test_a_folder_replaced_by_a_link_while_it_is_walked_leads_nowhere(
         return real(path, flags, *more, **named)
 
     monkeypatch.setattr(os, "open", race)
-    scan = scanning.Scanner(Bounds(), lambda path: False, lambda: 0).scan(Root("etc", str(folder)))
+    scanner = scanning.Scanner(Bounds(), Own(), lambda: 0)
+    scan = scanner.scan(Root("etc", str(folder)), InThisProcess())
     assert scan.unsettled
     assert not [path for path in scan.entries if "shadow" in path]
 
@@ -260,7 +278,7 @@ def test_the_loss_of_a_whole_folder_is_not_recorded_unbidden(
     report = bequest.backup(url, store, files=[folder])
     assert "etc" in dict(report.not_covered)
     assert "ctl.yaml" in paths(store)
-    bequest.backup(url, store, files=[folder], overwrite=True)
+    bequest.backup(url, store, files=[folder], accept_files=True)
     assert ("ctl.yaml" in paths(store)) is (loss == "removed")
 
 
@@ -273,7 +291,7 @@ def test_a_folder_that_is_not_named_any_more_stays_until_that_is_confirmed(
     report = bequest.backup(url, store, files=[tmp_path / "tls"])
     assert "not named any more" in dict(report.not_covered)["etc"]
     assert paths(store) == {"", "ctl.yaml", "key"}
-    bequest.backup(url, store, files=[tmp_path / "tls"], overwrite=True)
+    bequest.backup(url, store, files=[tmp_path / "tls"], accept_files=True)
     assert paths(store) == {"", "key"}
 
 
@@ -311,7 +329,7 @@ def test_a_new_machine_without_the_files_does_not_record_their_absence(
     (folder / "cert").write_text("the real one")
     bequest.backup(url, store, files=[folder])
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    assert bequest.restore(store, new).files == 2
+    assert bequest.restore(store, new, adopt=True).files == 2
     (folder / "cert").write_text("put there by the package")
     (folder / "ctl.yaml").unlink()
     report = bequest.backup(new, store, files=[folder])

@@ -74,7 +74,14 @@ def test_a_restore_puts_files_in_place_when_told_to(
 ) -> None:
     assert run(capsys, *BACKUP, "--files", "etc")[0] == 0
     (place / "etc").rename(place / "lost")
-    restore = ("restore", "o.bequest", "--database", "sqlite:///new.db", "--files-in-place")
+    restore = (
+        "restore",
+        "o.bequest",
+        "--database",
+        "sqlite:///new.db",
+        "--files-in-place",
+        "--adopt",
+    )
     code, answer, _ = run(capsys, *restore)
     assert (code, answer["files"], answer["files_in"]) == (0, 1, [str(place / "etc")])
     assert (place / "etc" / "ctl.yaml").read_text() == "port: 1\n"

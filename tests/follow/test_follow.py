@@ -177,7 +177,9 @@ def test_an_object_of_another_controller_is_refused(pair: Pair, tmp_path: Path) 
     pair.follow()
     with closing(sqlite3.connect(tmp_path / "other.db")) as db:
         db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
-    bequest.backup(f"sqlite:///{tmp_path / 'other.db'}", pair.store, overwrite=True)
+    present = bequest.inspect(pair.store)
+    named = f"{present.lineage}/{present.serial}"
+    bequest.backup(f"sqlite:///{tmp_path / 'other.db'}", pair.store, replace=named)
     with pytest.raises(bequest.Refused, match="another controller"):
         pair.follow()
     assert pair.equal()
@@ -236,7 +238,7 @@ def test_a_captured_database_without_rows_is_not_taken_for_a_copy(pair: Pair) ->
 def test_an_adoption_elsewhere_is_followed_and_said(pair: Pair, tmp_path: Path) -> None:
     pair.follow()
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    bequest.restore(pair.store, new)
+    bequest.restore(pair.store, new, adopt=True)
     with closing(sqlite3.connect(tmp_path / "new.db")) as db:
         db.execute("INSERT INTO t (v) VALUES ('after')")
         db.commit()

@@ -28,7 +28,7 @@ def test_inspect_shows_which_process_published_last(
         database.execute("INSERT INTO site VALUES (1)")
         database.commit()
     assert bequest.backup("sqlite:///ctl.db", "ctl").action == "append"
-    assert bequest.restore("ctl", "sqlite:///heir.db").adopted
+    assert bequest.restore("ctl", "sqlite:///heir.db", adopt=True).adopted
     assert main(["inspect", "ctl", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["published_by"] == me

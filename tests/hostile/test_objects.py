@@ -41,7 +41,9 @@ for name in [name for name in HOSTILE if "bomb" in name or "absurd" in name]:
         continue
     with open(sys.argv[1], "wb") as file:
         file.write(HOSTILE[name]())
-    for read in (bequest.inspect, lambda path: bequest.restore(path, "sqlite:///" + path + ".db")):
+    def restore(path):
+        bequest.restore(path, "sqlite:///" + path + ".db", adopt=True)
+    for read in (bequest.inspect, restore):
         try:
             read(sys.argv[1])
         except SnapshotError:
@@ -116,7 +118,7 @@ def test_a_forged_object_is_an_error_and_nothing_is_written(
     path.write_bytes(HOSTILE[kind]())
     expected = BequestError if kind in NOT_FOR_THIS_DATABASE else SnapshotError
     with pytest.raises(expected):
-        bequest.restore(str(path), f"sqlite:///{tmp_path}/new.db")
+        bequest.restore(str(path), f"sqlite:///{tmp_path}/new.db", adopt=True)
     readings: list[Callable[[str], object]] = [
         bequest.inspect,
         bequest.verify,
@@ -137,7 +139,7 @@ def test_the_command_line_says_so_with_exit_code_3(
     for kind in ("a list for a value", "a time beyond all", "a definition that attaches"):
         path.write_bytes(HOSTILE[kind]())
         new = f"sqlite:///{tmp_path}/new.db"
-        assert main(["restore", str(path), "--database", new]) == 3
+        assert main(["restore", str(path), "--database", new, "--adopt"]) == 3
         said = capsys.readouterr().err
         assert "Traceback" not in said
         assert "Use another copy" in said

@@ -67,10 +67,10 @@ def test_reading_an_object_fails_by_name_and_changes_nothing(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
         target = f"sqlite:///{tmp_path / 'new.db'}"
-        found = bequest.preflight(store, target)
+        found = bequest.preflight(store, target, adopt=True)
         assert "temporary folder" in str(found.fault)
         with pytest.raises(bequest.AccessError, match="nowhere"):
-            bequest.restore(store, target)
+            bequest.restore(store, target, adopt=True)
         report = bequest.drill(store)
         assert "temporary folder" in str(report.error)
     assert not (tmp_path / "new.db").exists()

@@ -7,8 +7,6 @@ import contextlib
 import psycopg
 import pytest
 
-from bequest.model import Memory
-
 from .controller import Controller, Make, controller
 
 __all__ = ["controller"]
@@ -409,19 +407,6 @@ def test_quoted_names_in_schemas_of_their_own(controller: Make) -> None:
     c('INSERT INTO public."se\'lect" VALUES (1)')
     assert len(c.mutations()) == 4
     c.check()
-
-
-def test_a_cut_sees_a_truncate_or_the_truncate_waits_for_the_cut(controller: Make) -> None:
-    c = controller(PLAIN)
-    with c.another() as other, c.source.cut(Memory()) as cut:
-        other.execute("SET lock_timeout = '100ms'")
-        (table,) = cut.catalog().tables
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            other.execute("TRUNCATE t")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            other.execute("ALTER TABLE t ALTER v TYPE bigint")
-        other.execute("INSERT INTO t VALUES (6, 6)")
-        assert cut.count(table) == 5
 
 
 def test_sequences_are_read_at_every_cut(controller: Make) -> None:

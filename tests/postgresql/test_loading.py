@@ -221,7 +221,7 @@ def test_a_session_that_ends_while_it_is_read_is_told_as_one(controller: Make) -
             next(blocks)
             next(blocks)
             c("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-              " WHERE query LIKE 'FETCH%' AND datname = current_database()")  # fmt: skip
+              " WHERE query LIKE '%SAVEPOINT%' AND datname = current_database()")  # fmt: skip
             assert list(blocks)
 
     with pytest.raises(Unreachable):
@@ -240,3 +240,45 @@ def test_every_size_of_table_is_read_whole(controller: Make) -> None:
                 row for block in cut.scan(table_of(cut.catalog(), f"t{rows}")) for row in block
             ]
             assert found == [(number,) for number in range(1, rows + 1)]
+
+
+def test_a_reading_that_is_given_up_is_over_before_the_cut_is(
+    controller: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = controller("CREATE TABLE t AS SELECT n, repeat('x', 1000) AS v"
+                   " FROM generate_series(1, 5000) n")  # fmt: skip
+    go_on, order, fetch = threading.Event(), list[str](), reading.fetch
+
+    def slowly(*arguments: object) -> object:
+        if threading.current_thread().name.startswith("bequest-fetch"):
+            threading.Timer(0.2, go_on.set).start()
+            go_on.wait()
+            order.append("read")
+        return fetch(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reading, "fetch", slowly)
+
+    def read() -> None:
+        with c.source.cut(c.memory) as cut:
+            blocks = cut.scan(table_of(cut.catalog(), "t"))
+            next(blocks)
+            next(blocks)
+            raise ValueError("given up")
+
+    with pytest.raises(ValueError, match="given up"):
+        read()
+    assert set(order) == {"read"}
+    assert not [each for each in threading.enumerate() if each.name.startswith("bequest-fetch")]
+    c.check()
+
+
+def test_a_reading_that_is_given_up_is_over_before_the_next_one_begins(controller: Make) -> None:
+    c = controller("CREATE TABLE t AS SELECT n, repeat('x', 1000) AS v"
+                   " FROM generate_series(1, 5000) n")  # fmt: skip
+    with c.source.cut(c.memory) as cut:
+        table = table_of(cut.catalog(), "t")
+        for _ in range(20):
+            blocks = cut.scan(table)
+            next(blocks)
+            next(blocks)
+            assert cut.count(table) == 5000

@@ -52,7 +52,7 @@ def test_everything_comes_back_as_pg_dump_sees_it(
     rich.make(postgresql_database)
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         assert dump(postgresql, target) == dump(postgresql, postgresql_database)
         assert bequest.verify(store, target).differences == ()
 
@@ -63,7 +63,7 @@ def test_the_new_controller_continues_the_object_without_a_rewrite(
     rich.make(postgresql_database)
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
-        assert bequest.restore(store, target).adopted
+        assert bequest.restore(store, target, adopt=True).adopted
         execute(target, "INSERT INTO app.hashed VALUES ('new', 1)")
         assert bequest.backup(target, store).action == "append"
         assert bequest.verify(store, target).ok
@@ -75,7 +75,7 @@ def test_materialized_views_are_filled_and_sequences_go_on(
     rich.make(postgresql_database)
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         assert answer(target, "SELECT n FROM app.a_counts") == 50
         names = ("app.tickets", "app.unused", "app.device_id_seq", "app.gap_c_seq")
         for name in names:
@@ -98,7 +98,7 @@ def test_a_database_with_data_is_refused_and_stays(
             execute(target, content)
             before = dump(postgresql, target)
             with pytest.raises(Refused, match="--force"):
-                bequest.restore(store, target)
+                bequest.restore(store, target, adopt=True)
             assert dump(postgresql, target) == before
 
 
@@ -114,13 +114,13 @@ def test_tables_without_rows_are_put_aside_and_replaced(
             "CREATE TABLE alembic_version (version_num text)",
             "INSERT INTO alembic_version VALUES ('r1')",
         )
-        report = bequest.restore(store, target, if_empty=True, if_exists=True)
+        report = bequest.restore(store, target, if_empty=True, if_exists=True, adopt=True)
         assert report.kept is not None
         assert (report.adopted, report.skipped) == (True, None)
         assert answer(target, "SELECT v FROM t") == "ä"
         aside = answer(target, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^bequest_kept'")
         assert answer(target, f'SELECT version_num FROM "{aside}".alembic_version') == "r1"
-        again = bequest.restore(store, target, if_empty=True)
+        again = bequest.restore(store, target, if_empty=True, adopt=True)
         assert "holds data already" in str(again.skipped)
 
 
@@ -130,7 +130,7 @@ def test_a_capture_that_began_on_the_empty_database_is_forgotten(
     small(postgresql_database, store)
     with postgresql.database() as target:
         bequest.install(target)
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         execute(target, "INSERT INTO t VALUES (2, 'b')")
         assert bequest.backup(target, store).action == "append"
 
@@ -148,7 +148,7 @@ def test_force_keeps_the_old_data_under_another_name(
             'CREATE VIEW "Other".v AS SELECT * FROM public.t',
         )
         bequest.install(target)
-        report = bequest.restore(store, target, force=True)
+        report = bequest.restore(store, target, force=True, adopt=True)
         # The schema itself is a new one, with rights of its own.
         new, source = (
             dump(postgresql, database, "--table=public.*")
@@ -174,7 +174,7 @@ def test_force_is_refused_while_others_are_connected(
             connect(target, application_name="the controller"),
             pytest.raises(Refused, match="the controller"),
         ):
-            bequest.restore(store, target, force=True)
+            bequest.restore(store, target, force=True, adopt=True)
         assert answer(target, "SELECT to_regclass('public.mine')::text") == "mine"
 
 
@@ -184,7 +184,7 @@ def progress(phase, done, total):
     if phase == {phase!r}:
         print(phase, flush=True)
         sys.stdin.read()
-bequest.restore({store!r}, {target!r}, progress=progress)
+bequest.restore({store!r}, {target!r}, progress=progress, adopt=True)
 """
 
 
@@ -212,7 +212,7 @@ def test_a_restore_that_is_killed_leaves_nothing(
             # Ours until the server has rolled the dead session back.
             db.execute(f"SELECT pg_advisory_lock({0x62657175657374})")
         assert dump(postgresql, target) == before
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         assert dump(postgresql, target) == dump(postgresql, postgresql_database)
 
 
@@ -245,7 +245,7 @@ def test_an_extension_comes_back_with_what_uses_it(
     )
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         assert dump(postgresql, target) == dump(postgresql, postgresql_database)
 
 
@@ -287,7 +287,7 @@ def test_a_role_that_may_not_create_is_told_before_anything_is_touched(
         execute(target, "CREATE ROLE stranger LOGIN")
         try:
             with pytest.raises(Denied, match="stranger"):
-                bequest.restore(store, target.set(username="stranger"))
+                bequest.restore(store, target.set(username="stranger"), adopt=True)
         finally:
             execute(target, "DROP ROLE stranger")
 
@@ -305,7 +305,7 @@ def test_a_grant_to_a_role_that_is_not_there_is_left_out_and_named(
     bequest.backup(postgresql_database, store)
     execute(postgresql_database, "DROP OWNED BY passing; DROP ROLE passing")
     with postgresql.database() as target:
-        report = bequest.restore(store, target)
+        report = bequest.restore(store, target, adopt=True)
         named = [name for name, reason in report.not_covered if "passing" in reason]
         assert named == ["policy p on public.t", "grant TABLE public.t to passing"]
 
@@ -332,7 +332,7 @@ def test_functions_that_rely_on_the_search_path_do_not_stop_a_restore(
         )
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         assert bequest.verify(store, target).ok
 
 
@@ -344,7 +344,7 @@ def test_text_that_the_target_cannot_hold_is_refused_and_nothing_is_left(
     options = "ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
     with postgresql.database(options) as target:
         with pytest.raises(Refused, match="ENCODING"):
-            bequest.restore(store, target)
+            bequest.restore(store, target, adopt=True)
         assert answer(target, "SELECT to_regclass('public.t')") is None
 
 
@@ -355,4 +355,4 @@ def test_two_restores_exclude_each_other(
     with postgresql.database() as target, connect(target) as db:
         db.execute(f"SELECT pg_advisory_lock({0x62657175657374})")
         with pytest.raises(Refused, match="Another restore"):
-            bequest.restore(store, target)
+            bequest.restore(store, target, adopt=True)

@@ -45,7 +45,7 @@ def test_a_family_of_tables_is_made_parents_first(
     )
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         assert dump(postgresql, target) == dump(postgresql, postgresql_database)
 
 
@@ -62,7 +62,7 @@ def test_what_force_kept_is_neither_captured_nor_watched(
             "CREATE TYPE mood AS ENUM ('a'); CREATE CAST (mood AS int) WITH INOUT",
             "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO pg_monitor",
         )
-        bequest.restore(store, target, force=True)
+        bequest.restore(store, target, force=True, adopt=True)
         found = bequest.inspect(store)
         assert found.revisions == ()
         ((kept,),) = answers(target, "SELECT nspname FROM pg_namespace WHERE nspname ~ '_kept_'")
@@ -93,7 +93,7 @@ def test_force_gives_the_schema_public_its_owner_and_rights_again(
             "COMMENT ON SCHEMA public IS 'ours'",
         )
         before = answers(target, rights)
-        bequest.restore(store, target, force=True)
+        bequest.restore(store, target, force=True, adopt=True)
         assert answers(target, rights) == before
 
 
@@ -108,10 +108,10 @@ def test_a_missing_extension_is_named_by_the_preflight(
     execute(postgresql_database, "CREATE EXTENSION vector; CREATE TABLE t (v vector(2))")
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
-        found = {each["name"]: each for each in bequest.preflight(store, target).checks}
+        found = {each["name"]: each for each in bequest.preflight(store, target, adopt=True).checks}
         assert found["extensions"]["level"] == "ok"
         monkeypatch.setattr(target_place, "_AVAILABLE", "SELECT 'plpgsql'")
-        report = bequest.preflight(store, target)
+        report = bequest.preflight(store, target, adopt=True)
         found = {each["name"]: each for each in report.checks}
         assert "lacks the extension vector" in found["extensions"]["text"]
         assert isinstance(report.fault, Refused)
@@ -143,7 +143,7 @@ def test_rows_of_a_foreign_partition_are_left_out_and_named(
     assert bequest.backup(postgresql_database, store).action == "append"
     assert bequest.verify(store, postgresql_database).differences == ()
     with postgresql.database() as target:
-        assert bequest.restore(store, target).verified
+        assert bequest.restore(store, target, adopt=True).verified
         rows = answers(target, "SELECT * FROM p ORDER BY 1")
         assert rows == [(1, "A"), (2, "b"), (4, "d"), (22, "e")]
 
@@ -160,7 +160,7 @@ def test_views_in_a_circle_are_left_out_and_named(
     named = {name for name, _ in bequest.backup(postgresql_database, store).not_covered}
     assert named >= {"view public.a", "view public.b", "view public.of_a"}
     with postgresql.database() as target:
-        bequest.restore(store, target)
+        bequest.restore(store, target, adopt=True)
         assert answers(target, "SELECT * FROM sound") == []
         with pytest.raises(psycopg.errors.UndefinedTable):
             answers(target, "SELECT * FROM a")
@@ -177,7 +177,7 @@ def test_a_value_that_names_something_made_later_is_refused_with_its_reason(
     bequest.backup(postgresql_database, store)
     with postgresql.database() as target:
         with pytest.raises(Refused, match="made after the rows"):
-            bequest.restore(store, target)
+            bequest.restore(store, target, adopt=True)
         assert answers(target, "SELECT relname FROM pg_class WHERE relname = 't'") == []
 
 

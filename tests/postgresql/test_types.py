@@ -73,7 +73,7 @@ def statements(name: str, samples: tuple[str, ...]) -> list[str]:
 def carry(source: URL, target: URL, folder: Path) -> None:
     """Through an object, which must then be told equal to the new database."""
     bequest.backup(source, str(folder / "object"))
-    bequest.restore(str(folder / "object"), target)
+    bequest.restore(str(folder / "object"), target, adopt=True)
     assert bequest.verify(str(folder / "object"), target).differences == ()
 
 

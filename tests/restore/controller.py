@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -45,6 +47,11 @@ class Controller:
 
     def publish(self) -> bequest.PublishReport:
         return bequest.backup(self.url, self.store)
+
+    def fall_silent(self, seconds: float = 3600.0) -> None:
+        """Let the last publish be so long ago."""
+        then = time.time() - seconds
+        os.utime(self.store, (then, then))
 
 
 def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:

@@ -76,7 +76,7 @@ def test_an_object_of_any_release_comes_into_the_newest(
     live, new, store = live_until(kind, revision), kind.new("new"), str(tmp_path / "o.bequest")
     bequest.backup(live, store)
     assert bequest.inspect(store).revisions == (revision,)
-    report = bequest.restore(store, new, alembic=configuration(live))
+    report = bequest.restore(store, new, alembic=configuration(live), adopt=True)
     assert (report.verified, report.adopted) == (True, True)
     command.upgrade(configuration(live), HEAD)  # what a live upgrade would have left
     assert kind.state(new) == kind.state(live)
@@ -148,10 +148,10 @@ class TestNamedUpFront:
 
     def refused(self, store: str, tmp_path: Path, config: Config) -> str:
         url = f"sqlite:///{tmp_path / 'new.db'}"
-        found = bequest.preflight(store, url, alembic=config)
+        found = bequest.preflight(store, url, alembic=config, adopt=True)
         assert not found.ok
         with pytest.raises(bequest.BequestError) as caught:
-            bequest.restore(store, url, alembic=config)
+            bequest.restore(store, url, alembic=config, adopt=True)
         assert str(caught.value) == str(found.fault)
         assert not (tmp_path / "new.db").exists()
         return str(caught.value)
@@ -180,7 +180,9 @@ class TestNamedUpFront:
 
     def test_no_such_file(self, store: str, tmp_path: Path) -> None:
         with pytest.raises(bequest.UsageError, match="no Alembic configuration"):
-            bequest.restore(store, "sqlite:///x.db", alembic=str(tmp_path / "alembic.ini"))
+            bequest.restore(
+                store, "sqlite:///x.db", alembic=str(tmp_path / "alembic.ini"), adopt=True
+            )
 
     def test_not_together_with_a_part(self, store: str) -> None:
         with pytest.raises(bequest.UsageError, match="need all of the tables"):
@@ -200,7 +202,7 @@ def test_migrations_that_fail_leave_target_and_object_as_they_were(
     else:
         config = configuration(live, style="none")
     with pytest.raises(bequest.Refused, match="as it was"):
-        bequest.restore(store, target, force=True, alembic=config)
+        bequest.restore(store, target, force=True, alembic=config, adopt=True)
     assert (Path(store).read_bytes(), kind.state(target)) == (object_before, target_before)
     assert bequest.backup(live, store).action == "unchanged"
     assert not [path for path in tmp_path.iterdir() if "bequest-restore" in path.name]
@@ -211,7 +213,7 @@ def test_a_schema_that_was_changed_by_hand_is_refused(kind: Kind, tmp_path: Path
     kind.run(live, "ALTER TABLE site ADD COLUMN by_hand integer")
     bequest.backup(live, store)
     with pytest.raises(bequest.Refused, match="by_hand"):
-        bequest.restore(store, kind.new("new"), alembic=configuration(live))
+        bequest.restore(store, kind.new("new"), alembic=configuration(live), adopt=True)
 
 
 def test_what_no_migration_made_is_restored_as_recorded(
@@ -279,7 +281,7 @@ def test_the_command_line_takes_an_alembic_ini(
     ini.write_text(
         f"[alembic]\nscript_location = {RELEASES}\nsqlalchemy.url = {live}\n", encoding="utf-8"
     )
-    arguments = ["restore", store, "--database", f"sqlite:///{tmp_path / 'new.db'}"]
+    arguments = ["restore", store, "--database", f"sqlite:///{tmp_path / 'new.db'}", "--adopt"]
     assert main([*arguments, "--alembic", str(ini), "--dry-run"]) == 0
     assert "r02 is built, then 8 more lead to r10" in capsys.readouterr().out
     assert main([*arguments, "--alembic", str(ini), "--json"]) == 0

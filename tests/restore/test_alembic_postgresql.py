@@ -101,7 +101,7 @@ def test_a_migration_outside_of_a_transaction_is_refused(
     bequest.backup(live, store)
     config = configuration(live, scripts_like(tmp_path, r11=CONCURRENT))
     with pytest.raises(bequest.Refused, match=r"outside of a transaction.*as it was"):
-        bequest.restore(store, new, alembic=config)
+        bequest.restore(store, new, alembic=config, adopt=True)
     assert kind.state(new) == kind.state(kind.new("another"))
 
 
@@ -110,7 +110,7 @@ def test_the_replaced_data_is_kept_and_the_controller_goes_on(
 ) -> None:
     store = str(tmp_path / "o.bequest")
     bequest.backup(live, store)
-    report = bequest.restore(store, live, force=True, alembic=configuration(live))
+    report = bequest.restore(store, live, force=True, alembic=configuration(live), adopt=True)
     assert report.kept is not None
     kind.run(live, "INSERT INTO site (name) VALUES ('after')")
     bequest.backup(live, store)

@@ -35,7 +35,7 @@ for line in sys.stdin:
         if int(limit):
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
         try:
-            bequest.restore(store, url, force=True)
+            bequest.restore(store, url, force=True, adopt=True)
         except bequest.AccessError:
             os._exit(4)
         except bequest.Refused:
@@ -148,7 +148,10 @@ def kill_at_random(nursery: Nursery, folder: Path, seed: int, times: int) -> lis
         if seen == place.whole:
             assert epoch == 2, "a new database whose lineage nobody announced"
         found.append(f"{'new' if seen == place.whole else 'old'}, epoch {epoch}")
-        assert bequest.restore(place.controller.store, place.url, force=True).epoch == epoch + 1
+        assert (
+            bequest.restore(place.controller.store, place.url, force=True, adopt=True).epoch
+            == epoch + 1
+        )
         assert place.seen() == place.whole
         assert not [path for path in place.target.parent.iterdir() if path.name.startswith(".")]
         assert bequest.backup(place.url, place.controller.store).action == "unchanged"
@@ -179,4 +182,4 @@ def test_a_full_disk_leaves_target_and_object_as_they_were(
     assert nursery.end() == 4
     assert place.seen() == place.before
     assert Path(place.controller.store).read_bytes() == stored
-    assert bequest.restore(place.controller.store, place.url, force=True).verified
+    assert bequest.restore(place.controller.store, place.url, force=True, adopt=True).verified

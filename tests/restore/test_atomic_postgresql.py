@@ -125,7 +125,7 @@ def test_killed_at_a_random_moment_it_leaves_all_or_nothing(
         assert epoch in (1, 2)
         if found == place.whole:
             assert epoch == 2, "a new database whose lineage nobody announced"
-        assert bequest.restore(place.store, url, force=True).epoch == epoch + 1
+        assert bequest.restore(place.store, url, force=True, adopt=True).epoch == epoch + 1
         assert seen(url) == place.whole
         assert bequest.backup(url, place.store).action == "unchanged"
 
@@ -139,7 +139,7 @@ def test_of_two_restores_at_once_one_is_refused_or_both_come_one_after_the_other
         nursery.begin(place.store, text(url))
         mine = 0
         try:
-            bequest.restore(place.store, url, force=True)
+            bequest.restore(place.store, url, force=True, adopt=True)
         except bequest.Refused:
             mine = 5
         assert {nursery.end(), mine} in ({0}, {0, 5})

@@ -23,7 +23,7 @@ def controller(tmp_path: Path) -> Controller:
 
 
 def start(store: str, url: str) -> bequest.RestoreReport:
-    return bequest.restore(store, url, if_empty=True, if_exists=True)
+    return bequest.restore(store, url, if_empty=True, if_exists=True, adopt=True)
 
 
 def test_an_empty_database_and_an_object_lead_to_a_restore_once(
@@ -45,9 +45,11 @@ def test_without_an_object_nothing_happens(tmp_path: Path) -> None:
 
 def test_each_condition_stands_for_itself(controller: Controller, tmp_path: Path) -> None:
     with pytest.raises(bequest.SnapshotMissing):
-        bequest.restore(str(tmp_path / "none"), f"sqlite:///{tmp_path / 'a.db'}", if_empty=True)
+        bequest.restore(
+            str(tmp_path / "none"), f"sqlite:///{tmp_path / 'a.db'}", if_empty=True, adopt=True
+        )
     with pytest.raises(bequest.Refused, match="holds data"):
-        bequest.restore(controller.store, controller.url, if_exists=True)
+        bequest.restore(controller.store, controller.url, if_exists=True, adopt=True)
 
 
 def test_two_that_start_at_once_restore_once(controller: Controller, tmp_path: Path) -> None:
@@ -77,8 +79,8 @@ def test_a_second_restore_without_the_condition_is_refused_at_once(
     url = f"sqlite:///{tmp_path / 'new.db'}"
     with bequest.registry.open_target(url).alone(0):
         with pytest.raises(bequest.Refused, match="Another restore"):
-            bequest.restore(controller.store, url)
-    assert bequest.restore(controller.store, url).adopted
+            bequest.restore(controller.store, url, adopt=True)
+    assert bequest.restore(controller.store, url, adopt=True).adopted
 
 
 TABLES = (
@@ -112,7 +114,7 @@ def test_a_plain_restore_replaces_tables_without_rows(
     controller: Controller, tmp_path: Path
 ) -> None:
     url = made(tmp_path / "new.db", *TABLES)
-    found = bequest.preflight(controller.store, url)
+    found = bequest.preflight(controller.store, url, adopt=True)
     assert found.ok
     assert "no rows" in str(found.checks)
     assert bequest.restore(controller.store, url, adopt=False).kept

@@ -60,7 +60,7 @@ def test_killed_after_the_commit_it_goes_on_publishing_without_another_restore(
     with monkeypatch.context() as patch:
         killed_after_the_commit(patch)
         with pytest.raises(Killed):
-            bequest.restore(store, new.url)
+            bequest.restore(store, new.url, adopt=True)
     with pytest.raises(bequest.Superseded):
         bequest.backup(old, store)
     with new.begin() as connection:
@@ -77,7 +77,7 @@ def test_what_is_written_before_the_first_backup_is_journalled(
     with monkeypatch.context() as patch:
         killed_after_the_commit(patch)
         with pytest.raises(Killed):
-            bequest.restore(store, new.url)
+            bequest.restore(store, new.url, adopt=True)
     with new.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
     assert bequest.status(new).pending_mutations == 1
@@ -95,7 +95,7 @@ def test_what_is_written_while_the_restore_settles_in_is_published(
         settle_in(*arguments, **options)
 
     monkeypatch.setattr(replay, "settle_in", started_meanwhile)
-    bequest.restore(store, new.url)
+    bequest.restore(store, new.url, adopt=True)
     bequest.backup(new, store)
     assert bequest.verify(store, new).ok
 
@@ -111,7 +111,7 @@ def test_what_is_published_while_the_restore_settles_in_stays_known(
         settle_in(*arguments, **options)
 
     monkeypatch.setattr(replay, "settle_in", published_meanwhile)
-    bequest.restore(store, new.url)
+    bequest.restore(store, new.url, adopt=True)
     with new.begin() as connection:
         connection.execute(text("INSERT INTO sites VALUES (2, 'b')"))
     assert bequest.backup(new, store).action == "append"
@@ -124,7 +124,7 @@ def test_it_is_its_predecessors_heir_even_when_the_object_was_deleted_meanwhile(
     with monkeypatch.context() as patch:
         killed_after_the_commit(patch)
         with pytest.raises(Killed):
-            bequest.restore(store, new.url)
+            bequest.restore(store, new.url, adopt=True)
     Path(store).unlink()
     assert bequest.backup(new, store).epoch == 2
     with pytest.raises(bequest.Superseded):

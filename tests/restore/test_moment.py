@@ -69,7 +69,7 @@ def test_an_adopted_earlier_state_is_the_object_s_state_at_once(tmp_path: Path, 
     controller, states = lived(tmp_path, seed)
     serial = random.Random(seed).choice(sorted(states)[:-1])
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    report = bequest.restore(controller.store, new, at=str(serial))
+    report = bequest.restore(controller.store, new, at=str(serial), adopt=True)
     assert (report.adopted, report.serial, report.epoch) == (True, serial, 2)
     assert contents(tmp_path / "new.db") == states[serial]
     # Before the new controller has ever published, a reader finds this very state.
@@ -84,7 +84,7 @@ def test_the_new_controller_goes_on_appending_and_history_stays(tmp_path: Path) 
     controller, states = lived(tmp_path, 1)
     last = max(states)
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    bequest.restore(controller.store, new, at=2)
+    bequest.restore(controller.store, new, at=2, adopt=True)
     with closing(sqlite3.connect(tmp_path / "new.db")) as db:
         db.execute("INSERT INTO region VALUES ('as', 'Asia')")
         db.commit()
@@ -107,7 +107,7 @@ def test_a_table_that_was_told_whole_is_restored_at_a_serial(tmp_path: Path) -> 
         path = tmp_path / f"{serial}.db"
         bequest.restore(controller.store, f"sqlite:///{path}", at=serial, adopt=False)
         assert contents(path) == state
-    bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=3)
+    bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=3, adopt=True)
     assert bequest.verify(controller.store, f"sqlite:///{tmp_path / 'new.db'}").ok
 
 
@@ -139,7 +139,7 @@ def test_rows_without_a_key_come_and_go_back(tmp_path: Path) -> None:
     for serial, expected in states.items():
         with opened(store) as snapshot:
             chosen = snapshot.as_of(find(snapshot, serial))
-            adopt(store, chosen, Clock(), "bb" * 16, 0)
+            adopt(store, chosen, Clock(), lambda: "bb" * 16, 0)
         assert state(None) == expected
 
 
@@ -147,7 +147,7 @@ def test_the_log_tells_the_times_that_lead_to_each_state(tmp_path: Path) -> None
     controller, states = lived(tmp_path, 4)
     for entry in bequest.log(controller.store):
         found = bequest.preflight(
-            controller.store, f"sqlite:///{tmp_path}/x.db", at=f"{entry.published}"
+            controller.store, f"sqlite:///{tmp_path}/x.db", at=f"{entry.published}", adopt=True
         )
         assert found.serial == entry.serial
     assert {entry.serial for entry in bequest.log(controller.store)} <= set(states)
@@ -158,11 +158,17 @@ def test_a_time_means_the_last_publish_at_or_before_it(tmp_path: Path) -> None:
     moments = {
         report.serial: datetime.fromisoformat(str(report.at))
         for serial in (1, 2, 3)
-        if (report := bequest.preflight(controller.store, f"sqlite:///{tmp_path}/x.db", at=serial))
+        if (
+            report := bequest.preflight(
+                controller.store, f"sqlite:///{tmp_path}/x.db", at=serial, adopt=True
+            )
+        )
     }
 
     def meant(time: datetime | str) -> int:
-        return bequest.preflight(controller.store, f"sqlite:///{tmp_path}/x.db", at=time).serial
+        return bequest.preflight(
+            controller.store, f"sqlite:///{tmp_path}/x.db", at=time, adopt=True
+        ).serial
 
     assert meant(moments[2] + timedelta(milliseconds=1)) == 2
     assert meant((moments[3] + timedelta(milliseconds=1)).isoformat()) == 3
@@ -175,20 +181,22 @@ def test_what_the_object_does_not_reach_is_refused_with_the_range(
 ) -> None:
     controller, _ = lived(tmp_path, 3, publishes=2)
     with pytest.raises(bequest.UsageError, match=r"from serial 1 \(.*\) to serial 3 \("):
-        bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=moment)
+        bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=moment, adopt=True)
     assert not (tmp_path / "new.db").exists()
 
 
 @pytest.mark.parametrize("moment", ["2026-11-22T10:15:00", "yesterday", "-1", "1.5"])
 def test_a_moment_that_could_mean_two_things_is_refused(tmp_path: Path, moment: str) -> None:
     with pytest.raises(bequest.UsageError, match=r"time"):
-        bequest.restore(str(tmp_path / "o"), f"sqlite:///{tmp_path / 'new.db'}", at=moment)
+        bequest.restore(
+            str(tmp_path / "o"), f"sqlite:///{tmp_path / 'new.db'}", at=moment, adopt=True
+        )
 
 
 def test_a_rowid_table_s_history_has_its_rows(tmp_path: Path) -> None:
     controller, _ = lived(tmp_path, 5)
     new = tmp_path / "new.db"
-    bequest.restore(controller.store, f"sqlite:///{new}", at=1)
+    bequest.restore(controller.store, f"sqlite:///{new}", at=1, adopt=True)
     assert rows(new, "SELECT count(*) FROM audit") == [(0,)]
 
 
@@ -197,4 +205,4 @@ def test_a_time_that_no_calendar_has_in_utc_is_wrong_usage(tmp_path: Path, time:
     controller = Controller(tmp_path)
     controller.publish()
     with pytest.raises(bequest.UsageError, match="neither a serial nor a time"):
-        bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=time)
+        bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", at=time, adopt=True)

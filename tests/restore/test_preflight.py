@@ -40,11 +40,12 @@ def test_a_restore_that_would_work_says_so_and_touches_nothing(
     controller: Controller, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.iterdir()), Path(controller.store).read_bytes()
+    controller.fall_silent()
     report = bequest.preflight(controller.store, f"sqlite:///{tmp_path / 'new.db'}")
     assert report.ok
     assert set(levels(report)) == {
         *("object", "format", "key", "conversion", "schema", "target", "in use", "data", "room"),
-        *("temporary folder", "adoption", "duration"),
+        *("temporary folder", "adoption", "owner", "duration"),
     }
     assert set(levels(report).values()) == {"ok"}
     assert (report.serial, report.tables, report.rows) == (1, 5, 8)
@@ -58,7 +59,7 @@ def test_all_that_is_in_the_way_is_told_at_once(controller: Controller, tmp_path
     target = Controller(tmp_path, "target")
     with closing(sqlite3.connect(target.path)) as held:
         held.execute("SELECT * FROM site").fetchone()
-        report = bequest.preflight(controller.store, target.url)
+        report = bequest.preflight(controller.store, target.url, adopt=True)
     found = levels(report)
     assert (found["object"], found["in use"], found["data"]) == ("fail", "fail", "fail")
     assert isinstance(report.fault, bequest.SnapshotDamaged)
@@ -68,9 +69,9 @@ def test_all_that_is_in_the_way_is_told_at_once(controller: Controller, tmp_path
 
 def test_a_real_restore_fails_with_the_same_list(controller: Controller, tmp_path: Path) -> None:
     target = Controller(tmp_path, "target")
-    found = bequest.preflight(controller.store, target.url, at=99)
+    found = bequest.preflight(controller.store, target.url, at=99, adopt=True)
     with pytest.raises(bequest.Refused) as caught:
-        bequest.restore(controller.store, target.url, at=99)
+        bequest.restore(controller.store, target.url, at=99, adopt=True)
     assert str(caught.value) == str(found.fault)
     assert "serial 99" in str(caught.value)
     assert "holds data" in str(caught.value)
@@ -78,12 +79,14 @@ def test_a_real_restore_fails_with_the_same_list(controller: Controller, tmp_pat
 
 def test_force_turns_data_into_a_warning(controller: Controller, tmp_path: Path) -> None:
     target = Controller(tmp_path, "target")
-    report = bequest.preflight(controller.store, target.url, force=True)
+    report = bequest.preflight(controller.store, target.url, force=True, adopt=True)
     assert (report.ok, levels(report)["data"]) == (True, "warn")
 
 
 def test_a_folder_that_is_not_there_and_an_object_that_is_not_there(tmp_path: Path) -> None:
-    report = bequest.preflight(str(tmp_path / "none"), f"sqlite:///{tmp_path}/no/where.db")
+    report = bequest.preflight(
+        str(tmp_path / "none"), f"sqlite:///{tmp_path}/no/where.db", adopt=True
+    )
     assert levels(report) == {"object": "fail", "target": "fail"}
     assert isinstance(report.fault, bequest.SnapshotMissing)
 
@@ -97,11 +100,11 @@ def test_room_is_compared_with_an_estimate(
     level: str,
 ) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
-    needed = bequest.preflight(controller.store, url).needed_bytes
+    needed = bequest.preflight(controller.store, url, adopt=True).needed_bytes
     assert needed > 0
     usage = shutil.disk_usage(tmp_path)._replace(free=int(needed * share))
     monkeypatch.setattr(target_checks.shutil, "disk_usage", lambda _: usage)
-    report = bequest.preflight(controller.store, url)
+    report = bequest.preflight(controller.store, url, adopt=True)
     assert levels(report)["room"] == level
     assert report.ok == (level != "fail")
 
@@ -119,7 +122,7 @@ def test_an_object_that_the_temporary_folder_cannot_take_is_not_even_read(
     rooms = {tempfile.gettempdir(): usage._replace(free=size + free)}
     monkeypatch.setattr(spool, "SPOOL_BYTES", size - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: rooms.get(folder, usage))
-    report = bequest.preflight(controller.store, f"sqlite:///{tmp_path / 'new.db'}")
+    report = bequest.preflight(controller.store, f"sqlite:///{tmp_path / 'new.db'}", adopt=True)
     found = levels(report)
     assert (found["temporary folder"], "object" in found) == (level, level == "ok")
     if level == "fail":
@@ -138,7 +141,7 @@ def test_the_estimate_of_room_is_not_below_what_is_used(
         db.commit()
     controller.publish()
     new = tmp_path / "new.db"
-    needed = bequest.preflight(controller.store, f"sqlite:///{new}").needed_bytes
+    needed = bequest.preflight(controller.store, f"sqlite:///{new}", adopt=True).needed_bytes
     bequest.restore(controller.store, f"sqlite:///{new}", adopt=False)
     assert needed >= new.stat().st_size
 
@@ -154,7 +157,7 @@ def test_an_object_that_lost_its_mark_cannot_be_adopted_but_copied(
             return None
 
     new = f"sqlite:///{tmp_path / 'new.db'}"
-    assert levels(bequest.preflight(Unmarked(), new))["adoption"] == "fail"
+    assert levels(bequest.preflight(Unmarked(), new, adopt=True))["adoption"] == "fail"
     assert bequest.preflight(Unmarked(), new, adopt=False).ok
 
 
@@ -168,7 +171,7 @@ def test_a_store_that_cannot_be_written_is_known_before(
 
     monkeypatch.setattr(os, "access", readable)
     url = f"sqlite:///{tmp_path / 'new.db'}"
-    found = bequest.preflight(controller.store, url)
+    found = bequest.preflight(controller.store, url, adopt=True)
     assert levels(found)["adoption"] == "fail"
     assert isinstance(found.fault, bequest.Denied)
     assert bequest.preflight(controller.store, url, adopt=False).ok
@@ -178,7 +181,7 @@ def test_a_database_in_use_is_told_once(controller: Controller, tmp_path: Path) 
     target = Controller(tmp_path, "target")
     with closing(sqlite3.connect(target.path)) as held:
         held.execute("BEGIN IMMEDIATE")
-        report = bequest.preflight(controller.store, target.url, force=True)
+        report = bequest.preflight(controller.store, target.url, force=True, adopt=True)
     assert str(report.fault).count("open in another") == 1
     assert "things are in the way" not in str(report.fault)
 
@@ -200,7 +203,7 @@ def test_a_store_that_is_away_leaves_the_target_untouched_and_says_so(
 def test_a_server_that_is_away_is_told_as_a_restore_s_trouble(
     controller: Controller,
 ) -> None:
-    found = bequest.preflight(controller.store, "postgresql://nobody@127.0.0.1:1/none")
+    found = bequest.preflight(controller.store, "postgresql://nobody@127.0.0.1:1/none", adopt=True)
     assert isinstance(found.fault, bequest.Unreachable)
     told = str(found.fault)
     assert "Nothing was changed. Try again." in told

@@ -99,7 +99,7 @@ def test_what_it_has_read_is_not_read_again(
     made: Controller, apart: list[Watched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = read_here(monkeypatch)
-    report = bequest.restore(made.store, url(tmp_path / "new.db"))
+    report = bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True)
     assert report.verified
     assert here == []
     assert len(apart) == 1
@@ -130,7 +130,7 @@ def test_what_it_cannot_read_is_read_here(
 ) -> None:
     made.write(f"UPDATE number SET v = {odd} WHERE i = 700")
     made.publish()
-    assert bequest.restore(made.store, url(tmp_path / "new.db")).verified
+    assert bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True).verified
     assert None in apart[0].said
     assert bequest.verify(made.store, url(tmp_path / "new.db")).ok
 
@@ -160,7 +160,7 @@ def test_without_it_the_restore_is_the_same(
         nonsense = tmp_path / "nonsense.py"
         nonsense.write_text("while True: print('{', input())\n")
         monkeypatch.setattr(target_apart, "__file__", str(nonsense))
-    assert bequest.restore(made.store, url(tmp_path / "new.db")).verified
+    assert bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True).verified
     assert apart[0].said == [None, None]
     assert rows(tmp_path / "new.db", "SELECT count(*) FROM pair") == [(1500,)]
 
@@ -177,7 +177,7 @@ def test_a_row_that_is_not_as_it_was_written_is_found(
 
     monkeypatch.setattr(SqliteLoading, "load", altered)
     with pytest.raises(Different, match="'number'"):
-        bequest.restore(made.store, url(tmp_path / "new.db"))
+        bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True)
     assert not (tmp_path / "new.db").exists()
 
 
@@ -186,7 +186,7 @@ def test_a_table_whose_new_rows_lie_elsewhere_is_left_to_the_restore(
 ) -> None:
     made.write("INSERT INTO number VALUES (-5, 'before all')")
     made.publish()
-    assert bequest.restore(made.store, url(tmp_path / "new.db")).verified
+    assert bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True).verified
     assert [said is not None for said in apart[0].said] == [True]
 
 

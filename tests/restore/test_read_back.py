@@ -85,7 +85,7 @@ def test_every_kind_of_table_is_proven_in_one_pass(
     made.write(*tail)
     made.publish()
     new = tmp_path / "new.db"
-    report = bequest.restore(made.store, url(new))
+    report = bequest.restore(made.store, url(new), adopt=True)
     assert report.verified
     assert again == []
     with closing(connect(new)) as db, closing(connect(made.path)) as old:
@@ -121,7 +121,7 @@ def test_rows_in_another_order_are_the_same_rows(
     made = controller(tmp_path)
     made.publish()
     backwards(monkeypatch)
-    report = bequest.restore(made.store, url(tmp_path / "new.db"))
+    report = bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True)
     assert report.verified
     assert again == ["number", "word", "bare", "pair"]
     assert bequest.verify(made.store, url(tmp_path / "new.db")).ok
@@ -149,7 +149,7 @@ def test_the_sums_tell_whether_the_new_database_is_still_as_it_was_loaded(
     monkeypatch.setattr(SqliteLoading, "inherit", without_capture)
     if not order:
         backwards(monkeypatch)
-    bequest.restore(made.store, url(new))
+    bequest.restore(made.store, url(new), adopt=True)
     with closing(connect(new)) as db, db:
         db.execute("INSERT INTO word VALUES ('new', 1)")
     report = bequest.backup(url(new), made.store)
@@ -179,7 +179,7 @@ def test_a_value_that_changes_in_the_file_is_noticed(
     monkeypatch.setattr("bequest_adapters.databases.sqlite.target_loading.open_beside", spoilt)
     old = made.path.read_bytes()
     with pytest.raises(Different, match="does not read back"):
-        bequest.restore(made.store, made.url, force=True)
+        bequest.restore(made.store, made.url, force=True, adopt=True)
     assert made.path.read_bytes() == old
     assert not list(tmp_path.glob("*before-restore*"))
     assert not list(tmp_path.glob(".*"))
@@ -199,7 +199,7 @@ def test_a_row_that_is_lost_is_noticed(
     altered(monkeypatch, short)
     monkeypatch.setattr(SqliteLoading, "keeps_order", lambda *_: order)
     with pytest.raises(Different, match="'number'"):
-        bequest.restore(made.store, url(tmp_path / "new.db"))
+        bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True)
     assert not (tmp_path / "new.db").exists()
 
 
@@ -363,7 +363,7 @@ def test_an_interrupted_restore_leaves_the_old_database_and_no_thread(
 
     altered(monkeypatch, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        bequest.restore(made.store, made.url, force=True)
+        bequest.restore(made.store, made.url, force=True, adopt=True)
     assert made.path.read_bytes() == old
     assert threading.active_count() == threads
     assert not list(tmp_path.glob(".*"))
@@ -405,6 +405,6 @@ def test_nothing_is_made_beside_the_reading_that_could_write_to_a_table(
         made.write(after)
     made.publish()
     with told_apart(monkeypatch) as names:
-        bequest.restore(made.store, url(tmp_path / "new.db"))
+        bequest.restore(made.store, url(tmp_path / "new.db"), adopt=True)
     assert names == ({"bequest-finish"} if aside else {""})
     assert rows(tmp_path / "new.db", "PRAGMA integrity_check") == [("ok",)]

@@ -26,7 +26,7 @@ def superseded(tmp_path: Path) -> Controller:
         "UPDATE site SET name = 'Gouda aan de IJssel' WHERE id = 1",
         "DELETE FROM router WHERE id = 2",
     )
-    bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}")
+    bequest.restore(controller.store, f"sqlite:///{tmp_path / 'new.db'}", adopt=True)
     with pytest.raises(bequest.Superseded):
         controller.publish()
     return controller

@@ -34,6 +34,7 @@ _HBA: Final = """
 local all all trust
 host all +with_password 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
+host replication all 127.0.0.1/32 trust
 """
 _SETTINGS: Final = {
     "fsync": "off",
@@ -93,7 +94,7 @@ def postgresql() -> Generator[PostgresqlServer, None, None]:
     if given := os.environ.get(VARIABLE):
         yield PostgresqlServer(make_url(given), None)
         return
-    with _folder() as folder, _started(folder) as server:
+    with new_folder() as folder, started(folder) as server:
         with server.connect() as db:
             db.execute("CREATE ROLE with_password NOLOGIN")
         yield server
@@ -107,7 +108,8 @@ def postgresql_database(postgresql: PostgresqlServer) -> Generator[URL, None, No
 
 
 @contextmanager
-def _folder() -> Generator[Path, None, None]:
+def new_folder() -> Generator[Path, None, None]:
+    """A folder that the server's user may read, removed at the end."""
     # Not one of pytest's: those are closed to the user that the server must run as.
     folder = Path(tempfile.mkdtemp(prefix="bequest-postgresql-"))
     try:
@@ -119,25 +121,36 @@ def _folder() -> Generator[Path, None, None]:
 
 
 @contextmanager
-def _started(
+def started(
     folder: Path, changed: Mapping[str, str] | None = None
 ) -> Generator[PostgresqlServer, None, None]:
+    """A new, empty server in ``folder``; ``changed`` are settings."""
     programs = _programs(folder)
     data = folder / "data"
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-N", "-A", "trust"]
     subprocess.run(
-        [*_as_nobody(), *initdb, "--encoding=UTF8", "--no-locale"],
+        [*as_nobody(), *initdb, "--encoding=UTF8", "--no-locale"],
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         cwd=folder,
     )
     (data / "pg_hba.conf").write_text(_HBA)
+    with served(programs, folder, changed) as server:
+        yield server
+
+
+@contextmanager
+def served(
+    programs: Path, folder: Path, changed: Mapping[str, str] | None = None
+) -> Generator[PostgresqlServer, None, None]:
+    """A server with the data that is in ``folder`` already."""
+    data = folder / "data"
     (port,) = free_ports(1)
     place = {"port": str(port), "unix_socket_directories": str(folder)}
     settings = _SETTINGS | place | dict(changed or {})
     options = [f"--{name}={value}" for name, value in settings.items()]
-    command = [*_as_nobody(), str(programs / "postgres"), "-D", str(data), *options]
+    command = [*as_nobody(), str(programs / "postgres"), "-D", str(data), *options]
     url = URL.create("postgresql+psycopg", "postgres", None, "127.0.0.1", port, "postgres")
 
     def ready() -> bool:
@@ -155,7 +168,8 @@ def _started(
             process.wait(30)
 
 
-def _as_nobody() -> list[str]:
+def as_nobody() -> list[str]:
+    """What to put before a program of the server's, which refuses to run as root."""
     if os.geteuid() != 0:
         return []
     # A change of user forgets the wish to die with the parent.

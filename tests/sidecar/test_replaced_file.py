@@ -28,6 +28,6 @@ def test_a_file_in_the_place_of_another_is_not_published_for_it(tmp_path: Path) 
         with closing(sqlite3.connect(path)) as db:
             db.execute("INSERT INTO t VALUES (2)")
             db.commit()
-        with pytest.raises(bequest.Refused, match="ahead of this database"):
+        with pytest.raises(bequest.Refused, match="not an earlier state of this database"):
             backup.flush(timeout=10)
     assert bequest.inspect(store).tables["t"]["rows"] == 1

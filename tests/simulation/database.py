@@ -539,7 +539,7 @@ class SimulatedSource:
                 self.database.trim(found.number)
 
     @contextmanager
-    def cut(self, memory: Memory) -> Iterator[SimulatedCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Iterator[SimulatedCut]:
         self._call("cut")
         thread = current()
         thread.cut_commit = self.database.commit

@@ -351,7 +351,7 @@ class SimulatedSource:
         self.database.limit(written - after + ORIGIN_ROWS)
 
     @contextmanager
-    def cut(self, memory: Memory) -> Iterator[SimulatedCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Iterator[SimulatedCut]:
         self._in_cut = True
         try:
             yield SimulatedCut(self.database, memory)

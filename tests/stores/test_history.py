@@ -179,13 +179,17 @@ def test_an_earlier_version_is_restored_as_a_copy_and_can_become_the_backup(
     assert "present" in capsys.readouterr().out
     version = listed[1]["version"]
     assert main(["restore", store, "--database", new, "--version", version]) == 5
-    assert "--no-adopt" in capsys.readouterr().err
+    assert "--copy" in capsys.readouterr().err
     assert not (tmp_path / "new.db").exists()
     assert main(["verify", store, "--version", version]) == 0
     assert main(["inspect", store, "--version", version]) == 0
     assert main(["restore", store, "--database", new, "--version", version, "--no-adopt"]) == 0
     assert _rows(tmp_path / "new.db") == [1, 2]
-    assert bequest.backup(new, store, overwrite=True).rows == 2
+    present = bequest.inspect(store)
+    report = bequest.backup(new, store, replace=f"{present.lineage}/{present.serial}")
+    assert report.rows == 2
+    assert report.kept is not None
+    assert bequest.verify(report.kept, old).ok
     with pytest.raises(Refused):
         bequest.backup(old, store)
 
@@ -198,7 +202,7 @@ def test_the_present_version_is_adopted_like_any_object(
         database.execute("CREATE TABLE site (id INTEGER PRIMARY KEY)")
     bequest.backup("sqlite:///old.db", "ctl")
     (present,) = bequest.history("ctl")
-    report = bequest.restore("ctl", "sqlite:///new.db", version=present.version)
+    report = bequest.restore("ctl", "sqlite:///new.db", version=present.version, adopt=True)
     assert report.adopted
     assert report.epoch == 2
 

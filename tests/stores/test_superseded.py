@@ -17,10 +17,12 @@ from typing import BinaryIO, Final
 import pytest
 
 from bequest import registry
+from bequest.compactor import Limits
 from bequest.errors import BequestError, Unreachable
 from bequest.model import Mark, Stat
 from bequest.ports import Source, Store
 from bequest.publisher import Publisher
+from bequest.takeover import adopt
 from bequest.testing.objects import Sample, whole
 from bequest_adapters.stores.disk import Disk
 from bequest_adapters.stores.file import FileStore
@@ -113,9 +115,9 @@ class Trial:
         assert self._heir.head() == self._left
 
     def _own(self) -> None:
-        quiet = Publisher(self._source, self._heir, registry.system_clock(), overwrite=True)
+        quiet = Publisher(self._source, self._heir, registry.system_clock())
         self._write()
-        quiet.publish(check=True)
+        adopt(self._source, self._heir, quiet, Limits())
         self._publisher = self._new()
 
     def _act(self) -> None:

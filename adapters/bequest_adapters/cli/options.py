@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 from click.core import ParameterSource
 
+from bequest import separate
 from bequest.errors import UsageError
 from bequest_adapters import config
 
@@ -43,6 +44,8 @@ def _load(context: click.Context, _: click.Parameter, value: str | None) -> None
     root = context.find_root()
     if value is not None:
         root.meta[SETTINGS] = config.load(config.expand(value))
+    if (path := settings(context).path) is not None:
+        separate.protect(path, "the configuration file")
     if context is not root:
         options = dict(settings(context).options)
         if "json" in options:

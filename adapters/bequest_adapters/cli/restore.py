@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from .accounts import account_options, key_file_option
 from .options import (
+    Seconds,
     config_option,
     database_option,
     json_option,
@@ -19,7 +21,11 @@ from .output import number, print_facts, print_json, print_not_covered, print_ta
 from .progress import progress
 
 if TYPE_CHECKING:
-    from bequest import PreflightReport, RestoreReport
+    from bequest import OwnerAlive, PreflightReport, RestoreReport
+
+ADOPT: Final = "adopt"
+ALIVE_WITHIN_SECONDS: Final = 600.0
+"""As in `bequest.owner`, which is not imported before a verb is run."""
 
 
 @click.command("restore")
@@ -59,9 +65,26 @@ if TYPE_CHECKING:
     "the restore.",
 )
 @click.option(
+    "--copy",
     "--no-adopt",
+    "copy",
     is_flag=True,
     help="Make a copy only: the object's controller stays the one that may publish.",
+)
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Take the object over even if its controller seems to be alive.",
+)
+@click.option(
+    "--alive-within",
+    metavar="SECONDS",
+    type=Seconds(min=0),
+    default=ALIVE_WITHIN_SECONDS,
+    show_default=True,
+    envvar="BEQUEST_ALIVE_WITHIN",
+    help="Take the object's controller for alive when it has published within this time: then only "
+    "--adopt, or a word at the terminal, takes the object over.  [variable: BEQUEST_ALIVE_WITHIN]",
 )
 @click.option(
     "--alembic",
@@ -85,7 +108,9 @@ def command(
     at: str | None,
     tables: tuple[str, ...],
     without: tuple[str, ...],
-    no_adopt: bool,
+    copy: bool,
+    adopt: bool,
+    alive_within: float,
     dry_run: bool,
     as_json: bool,
     **flags: Any,
@@ -94,8 +119,9 @@ def command(
 
     Everything that could keep it from working is looked at first, and told at once. The rows are
     read back and compared before success is announced. The new database then carries the history
-    on: the controller that published before is refused at its next publish. For an exercise or a
-    copy use --no-adopt.
+    on: the controller that published before is refused at its next publish. So while that one seems
+    to be alive nothing is done without --adopt; at a terminal you are asked. For an exercise or a
+    look use --copy, which leaves it alone.
 
     \b
     Examples:
@@ -110,22 +136,58 @@ def command(
     """
     import bequest
 
+    if copy and adopt:
+        raise bequest.UsageError(
+            "--copy and --adopt say the opposite of each other. Nothing was done. Give one."
+        )
     chosen: dict[str, Any] = {
         "at": at,
         "tables": tables or None,
         "exclude": without or None,
-        "adopt": False if no_adopt else None,
+        "adopt": False if copy else True if adopt else None,
+        "alive_within_seconds": alive_within,
         **flags,
     }
     if dry_run:
         _answer_preflight(bequest.preflight(store, database, **chosen), as_json)
         return
-    with progress(quiet=as_json) as listener:
-        report = bequest.restore(store, database, progress=listener, **chosen)
+
+    def restored(**more: Any) -> RestoreReport:
+        with progress(quiet=as_json) as listener:
+            return bequest.restore(store, database, progress=listener, **{**chosen, **more})
+
+    try:
+        report = restored()
+    except bequest.OwnerAlive as error:
+        if as_json or not _at_a_terminal():
+            raise
+        _ask_to_adopt(error)
+        report = restored(adopt=True)
     if as_json:
         print_json(dict(report))
     else:
         _print(report)
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask_to_adopt(error: OwnerAlive) -> None:
+    """Return when the operator says the word. Raises `OwnerAlive` for any other answer."""
+    from bequest import OwnerAlive
+
+    click.echo(f"{error}\n", err=True)
+    question = f"Type {ADOPT} to take the backup over, anything else to leave it"
+    try:
+        typed = str(click.prompt(question, default="", show_default=False, err=True))
+    except click.Abort:
+        typed = ""
+    if typed.strip() != ADOPT:
+        raise OwnerAlive(
+            "The backup was left to its controller, and nothing was changed. Take a copy with "
+            "--copy, or restore again once that controller is stopped."
+        )
 
 
 def _answer_preflight(report: PreflightReport, as_json: bool) -> None:

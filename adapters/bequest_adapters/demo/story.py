@@ -182,7 +182,7 @@ def _first_life(
 
 def _inherit(store: Path, new: Path, tell: Tell, outcome: Outcome) -> None:
     tell("step", "A new database is restored from the object.")
-    report = bequest.restore(str(store), f"sqlite:///{new}")
+    report = bequest.restore(str(store), f"sqlite:///{new}", adopt=True)
     outcome.restore_s, outcome.lineage = report.duration_s, report.lineage
     outcome.epochs = (report.epoch - report.adopted, report.epoch)
     tell(

@@ -1,4 +1,4 @@
-"""Configuration files: recorded as rows of a Bequest table, restored from them."""
+"""Configuration files: recorded beside the tables of a cut, and put in place from an object."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import URL
-
 from bequest.errors import BequestError, UsageError
 from bequest.ports import Source, Store
+from bequest.recorded import ATTRIBUTE, noted
 
-from .entries import FILE, LINK, Bounds, Root, roots_of
+from .entries import Bounds, Root, roots_of
 from .own import own_files
-from .placing import Collection, from_database, from_snapshot
+from .placing import Collection, from_snapshot
 from .recording import Recorder
-from .table import FilesTable
 from .watching import Watching
 
 
 def open_recorder(
-    url: URL,
     source: Source,
     store: Store,
     folders: Sequence[str | os.PathLike[str]],
     *,
     ignore: Sequence[str] | None = None,
     limit_bytes: int | None = None,
-    overwrite: bool = False,
+    accept: bool = False,
     listener: Callable[[str, dict[str, Any]], None] = lambda name, facts: None,
 ) -> Recorder:
-    """What records ``folders`` (each ``DIR`` or ``NAME=DIR``) in the database at ``url``.
+    """What records ``folders`` (each ``DIR`` or ``NAME=DIR``) with the tables of ``source``.
 
-    ``ignore`` replaces the usual globs of names; ``limit_bytes`` is the largest file. Touches
-    nothing yet. Raises `UsageError`, also for a folder that is not there and never was recorded.
+    ``ignore`` replaces the usual globs of names; ``limit_bytes`` is the largest file; ``accept``
+    confirms what would be held back. Touches nothing yet. Raises `UsageError`, also for a folder
+    that is not there and never was recorded.
     """
     bounds = Bounds()
     if ignore is not None:
@@ -43,43 +41,37 @@ def open_recorder(
         if limit_bytes < 0:
             raise UsageError("The largest file's size must not be negative. Nothing was done.")
         bounds = replace(bounds, file_bytes=limit_bytes)
-    table = FilesTable(url, source.name)
-    own = own_files(source, store)
     roots = roots_of(folders)
-    _refuse_strangers(roots, table, source)
-    return Recorder(table, roots, bounds, own, overwrite=overwrite, listener=listener)
+    _refuse_strangers(roots, source)
+    return Recorder(roots, bounds, own_files(source, store), accept=accept, listener=listener)
 
 
-def _refuse_strangers(roots: Sequence[Root], table: FilesTable, source: Source) -> None:
-    """Refuse a misspelt folder: later its absence is no reason to stop, now it is told at once."""
+def _refuse_strangers(roots: Sequence[Root], source: Source) -> None:
+    """Refuse a misspelt folder now: later its absence is no reason to stop."""
     absent = [root for root in roots if not os.path.lexists(root.place)]
     if not absent:
         return
     try:
-        known = _recorded_roots(table, source)
+        known = _recorded_roots(source)
     except BequestError:  # whoever opens the database next says why
         return
     for root in absent:
-        if root.name not in known:
+        if known is not None and root.name not in known:
             raise UsageError(
                 f"There is no folder {root.place}, and none was recorded as {root.name!r}. Nothing "
                 "was done. Correct --files, or make the folder first."
             )
 
 
-def _recorded_roots(table: FilesTable, source: Source) -> set[str]:
-    # Asked of the source first: looking for the table would make an SQLite file.
-    if not source.installed() or not table.exists():
+def _recorded_roots(source: Source) -> set[str] | None:
+    """Names, ``None`` when only the object knows them."""
+    if not source.installed():
         return set()
-    return {name for name, _ in table.entries()}
-
-
-def recorded(url: URL, name: str) -> int:
-    """How many files and links are recorded in the database at ``url``. Raises `AccessError`."""
-    table = FilesTable(url, name)
-    if not table.exists():
-        return 0
-    return sum(entry.kind in (FILE, LINK) for entry in table.entries().values())
+    found = source.recall().attributes.get(ATTRIBUTE)
+    known = noted(source)
+    if found is None:
+        return set()
+    return {name for name, _ in known.facts} if known is not None and known.id == found else None
 
 
 def watch(
@@ -88,18 +80,10 @@ def watch(
     wake: Callable[[], None],
     listener: Callable[[str, dict[str, Any]], None],
 ) -> Callable[[], None]:
-    """Record whenever something happens in the recorder's folders; returns what ends it."""
+    """Wake whenever something happens in the recorder's folders; returns what ends it."""
     watching = Watching(recorder, lead, wake, listener)
     watching.start()
     return watching.stop
 
 
-__all__ = [
-    "Collection",
-    "Recorder",
-    "from_database",
-    "from_snapshot",
-    "open_recorder",
-    "recorded",
-    "watch",
-]
+__all__ = ["Collection", "Recorder", "from_snapshot", "open_recorder", "watch"]

@@ -1,6 +1,6 @@
 """What is recorded of one file, and how its path becomes text and text becomes a path again.
 
-A path is bytes on the disk and text in the database. UTF-8 stays as it is; a byte that is not part
+A path is bytes on the disk and text in the object. UTF-8 stays as it is; a byte that is not part
 of valid UTF-8, and the percent sign itself, become ``%XX``. So no name is lost and none is
 ambiguous. A path read from a snapshot is never used before `parts_of` has approved it.
 """
@@ -11,18 +11,13 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 from bequest.errors import SnapshotDamaged, UsageError
+from bequest.model import Row
 
 ROOT, FOLDER, FILE, LINK, SKIPPED = "root", "folder", "file", "link", "skipped"
 KINDS: Final = frozenset({ROOT, FOLDER, FILE, LINK, SKIPPED})
-PART: Final = "part"
-"""The kind of a row that holds a piece of a file's content."""
-
-PART_BYTES: Final = 512 * 1024
-"""Content in one row: a journalled row stays well below one MiB."""
-
 PATH_BYTES: Final = 4095
 """Linux's own limit; a longer path in a snapshot was not written by a controller."""
 
@@ -55,6 +50,20 @@ class Entry:
     def name(self) -> str:
         """How reports call it."""
         return f"{self.root}/{self.path}" if self.path else self.root
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """From a row of part 0, its columns in the order of `bequest.recorded.NAMES`."""
+        facts: Any = (*row[:2], *row[3:-1])
+        return cls(*facts)
+
+    @property
+    def row(self) -> Row:
+        """The row of part 0."""
+        return (
+            self.root, self.path, 0, self.kind, self.mode, self.uid, self.gid, self.owner,
+            self.group, self.size, self.digest, self.note, None,
+        )  # fmt: skip
 
     @property
     def what(self) -> tuple[object, ...]:

@@ -19,24 +19,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import URL
-
 from bequest.errors import Denied, Refused, SnapshotDamaged
+from bequest.model import Row
+from bequest.recorded import PIECE_BYTES, rows_in
 from bequest.report import FilesReport
 from bequest.snapshot.fold import Snapshot
-from bequest_schema.tables import FILES
 
-from .entries import FILE, FOLDER, LINK, PART_BYTES, ROOT, Entry, parts_of, to_path, unfit
+from .entries import FILE, FOLDER, LINK, ROOT, Entry, parts_of, to_path, unfit
 from .ownership import Ownership
 from .scanning import digest_of
-from .table import FilesTable
 
 OURS: Final = ".bequest-"
 _PRIVATE: Final = 0o700
-_COLUMNS: Final = (
-    "root", "path", "kind", "mode", "uid", "gid", "owner", "grp", "size", "digest", "note", "part",
-    "content",
-)  # fmt: skip
 
 Pieces = Callable[[], Iterator[tuple[Entry, int, bytes | None]]]
 
@@ -124,10 +118,10 @@ class Collection:
             if part == 0:
                 continue
             size = sizes.get((entry.root, entry.path))
-            offset = (part - 1) * PART_BYTES
+            offset = (part - 1) * PIECE_BYTES
             if size is None or not isinstance(content, bytes) or not 0 <= offset < size:
                 raise unfit(entry.name)
-            if len(content) != min(PART_BYTES, size - offset):
+            if len(content) != min(PIECE_BYTES, size - offset):
                 raise unfit(entry.name)
             builds[entry.root].piece(entry, offset, content)
 
@@ -135,32 +129,14 @@ class Collection:
 def from_snapshot(snapshot: Snapshot) -> Collection:
     """The files in an object. Raises `SnapshotDamaged`."""
 
-    def pieces() -> Iterator[tuple[Entry, int, bytes | None]]:
-        for table, rows in snapshot.rows():
-            if table.name == FILES:
-                names = [column.name for column in table.columns]
-                yield from (_read(dict(zip(names, row, strict=True))) for row in rows)
-
-    return Collection(pieces)
+    return Collection(lambda: map(_read, rows_in(snapshot)))
 
 
-def from_database(url: URL, name: str) -> Collection:
-    """The files in a restored database, called ``name``. Raises `AccessError`."""
-    table = FilesTable(url, name)
-    return Collection(table.rows if table.exists() else lambda: iter(()))
-
-
-def _read(row: dict[str, Any]) -> tuple[Entry, int, bytes | None]:
-    try:
-        *facts, part, content = (row[name] for name in _COLUMNS)
-    except KeyError as error:
-        raise SnapshotDamaged(
-            f"The snapshot's table of files has no column {error}. No file was written. Use a "
-            "version of Bequest that is as new as the one that wrote it."
-        ) from error
-    if not all(isinstance(name, str) for name in facts[:2]) or type(part) is not int:
-        raise unfit(repr(facts[:2]))
-    return Entry(*facts), part, content
+def _read(row: Row) -> tuple[Entry, int, bytes | None]:
+    part, content = row[2], row[-1]
+    if not all(isinstance(name, str) for name in row[:2]) or type(part) is not int:
+        raise unfit(repr(row[:2]))
+    return Entry.of(row), part, content if isinstance(content, bytes) else None
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

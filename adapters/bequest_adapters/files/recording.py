@@ -1,10 +1,10 @@
-"""Making the table equal to the folders, and never by mistake the folders' loss into a record.
+"""What is to be recorded of some folders, and never by mistake the folders' loss.
 
-Every look is a whole reconciliation: events only say when to look. So nothing is missed while
-Bequest is down, nor when the system's queue of events overflows. Three things are not recorded
-until somebody confirms them, because they rarely mean what they seem to mean: that a folder which
-held files holds none or is not named any more, and, after a restore onto this machine, that its
-disk is not what was restored.
+Every look is a whole comparison: events only say when to look. So nothing is missed while Bequest
+is down, nor when the system's queue of events overflows. Three things are not recorded until
+an operator confirms them, because they rarely mean what they seem to mean: that a folder which held
+files holds none or is not named any more, and, after a restore onto this machine, that its disk is
+not what was restored.
 """
 
 from __future__ import annotations
@@ -12,111 +12,127 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, Final
+
+from bequest.model import Recording, Row
+from bequest.ports import Look
 
 from .entries import FILE, LINK, ROOT, SKIPPED, Bounds, Entry, Root
 from .own import Own
-from .scanning import UNREADABLE, Scan, Scanner, content
-from .table import Change, FilesTable
+from .reading import Reader, Unsettled
+from .scanning import UNREADABLE, Scan, Scanner, copied
 
-BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Content in one transaction, which then holds SQLite's write lock for some ten milliseconds."""
 NAMED: Final = 5
 """How many paths a message names."""
 
+Path = tuple[str, str]
 Listener = Callable[[str, dict[str, Any]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reconciled:
-    """What one look did. ``unsettled``: something was being written, so look again soon."""
+class Glance(Enum):
+    """What the time stamps show."""
 
-    recorded: int
-    removed: int
-    unsettled: bool
-    uncovered: tuple[tuple[str, str], ...]
-    held: str
+    SAME = "nothing has changed since the last look"
+    YOUNG = "something changed so recently that it may change again under the same stamp"
+    CHANGED = "a look is due"
 
 
 @dataclass(slots=True)
 class _Plan:
+    """What one root's scan asks for. ``kept``: known paths whose recorded state stays."""
+
     scan: Scan
     writes: list[tuple[Entry, bool]]
     removals: list[str]
     uncovered: list[tuple[str, str]]
+    kept: dict[str, Entry] = field(default_factory=dict[str, Entry])
     held: str = ""
 
 
 class Recorder:
-    """Records some folders in one database. `reconcile` may be called from any thread."""
+    """`bequest.ports.Folders`. Every method may be called from any thread."""
 
     def __init__(
         self,
-        table: FilesTable,
-        roots: tuple[Root, ...],
+        roots: Sequence[Root],
         bounds: Bounds,
         own: Own,
         *,
-        overwrite: bool = False,
+        accept: bool = False,
         listener: Listener = lambda name, facts: None,
     ) -> None:
-        self.roots = roots
+        """``accept``: record, once, what would be held back."""
+        self.roots = tuple(roots)
         self.own = own
         self.bounds = bounds
         self.uncovered: tuple[tuple[str, str], ...] = ()
-        self._table = table
         self._scanner = Scanner(bounds, own, time.time_ns)
-        self._overwrite = overwrite
+        self._accept = accept
         self._listener = listener
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._held = ""
-        self._here = False
+        self._scans: dict[str, Scan] = {}
+        self._expected = 1
+        self._looked = 0
+        self._done = 0
 
-    def prepare(self) -> bool:
-        """Make the table. Capture is to be installed after this; True when it was made."""
-        return self._table.create()
+    def request(self) -> dict[str, Any]:
+        """What `open_recorder` makes the same of in another process."""
+        return {
+            "folders": [f"{root.name}={root.place}" for root in self.roots],
+            "ignore": list(self.bounds.ignore),
+            "limit_bytes": self.bounds.file_bytes,
+        }
 
-    def reconcile(self) -> Reconciled:
-        """Look at every root and record what differs. Raises `AccessError`."""
+    @property
+    def due(self) -> bool:
+        """`Folders.due`."""
+        return self._done != self._expected
+
+    def expect(self) -> None:
+        """`Folders.expect`."""
+        self._expected += 1
+
+    @contextmanager
+    def look(self, known: Mapping[Path, Row], here: bool) -> Generator[Look]:
+        """`Folders.look`."""
+        with self._lock, Reader() as reader:
+            self._looked = self._expected
+            entries = {path: Entry.of(row) for path, row in known.items()}
+            plans = [self._plan(root, entries, here, reader) for root in self.roots]
+            self._scans = {plan.scan.root.name: plan.scan for plan in plans}
+            left = {} if self._accept else self._unnamed(entries)
+            held = {plan.scan.root.name: plan.held for plan in plans if plan.held} | left
+            self._tell(plans, held)
+            yield Compared(plans, entries, left.keys(), here, reader, self.bounds.file_bytes)
+
+    def done(self, look: Look) -> None:
+        """`Folders.done`."""
+        if not isinstance(look, Compared):
+            return
+        self._done = self._looked
+        if look.here:
+            self._accept = False
+        if look.recorded or look.removed:
+            self._listener("files", {"recorded": look.recorded, "removed": look.removed})
+
+    def glance(self) -> Glance:
+        """Whether a look would find anything, as far as shows without reading a file."""
         with self._lock:
-            return self._reconcile()
+            found = Glance.SAME
+            for root in self.roots:
+                scan, before = self._scanner.scan(root, None), self._scans.get(root.name)
+                if before is None or scan.unread or _differ(scan, before):
+                    return Glance.CHANGED
+                if scan.unsettled:
+                    found = Glance.YOUNG
+            return found
 
-    def _reconcile(self) -> Reconciled:
-        known = self._table.entries()
-        here = self._here or not known or self._table.is_here()
-        plans = [self._plan(root, known, here) for root in self.roots]
-        left = {} if self._overwrite else self._unnamed(known)
-        names = {root.name for root in self.roots} | left.keys()
-        changes = [Change(name, path, None) for name, path in known if name not in names]
-        missed = False
-        writing = [plan for plan in plans if not plan.held]
-        for plan in writing:
-            changes += [Change(plan.scan.root.name, path, None) for path in plan.removals]
-        removed = len(changes)
-        recorded = 0
-        for plan in writing:
-            for entry, is_new in plan.writes:
-                data = content(plan.scan.root, entry, self.bounds.file_bytes) if is_new else None
-                if is_new and data is None:
-                    missed = True
-                    continue
-                changes.append(Change(entry.root, entry.path, entry, data))
-                recorded += 1
-                if sum(len(change.content or b"") for change in changes) > BATCH_BYTES:
-                    self._table.write(changes)
-                    changes = []
-        if changes:
-            self._table.write(changes)
-        if not self._here and len(writing) == len(plans):
-            if not self._table.is_here():
-                self._table.set_here()
-            self._here, self._overwrite = True, False
-        held = {plan.scan.root.name: plan.held for plan in plans if plan.held} | left
-        return self._told(plans, held, recorded, removed, missed)
-
-    def _unnamed(self, known: Mapping[tuple[str, str], Entry]) -> dict[str, str]:
+    def _unnamed(self, known: Mapping[Path, Entry]) -> dict[str, str]:
         """Why the recorded files of a folder stay that is not to be recorded any more."""
         names = {root.name for root in self.roots}
         counts = Counter(
@@ -127,59 +143,55 @@ class Recorder:
         return {
             name: f"The folder {name!r}, of which {count} files are recorded, is not named any "
             "more. They are kept in the backup as they were. Name it again, or confirm once with "
-            "`bequest backup --files ... --overwrite` that it is to go."
+            "`bequest backup --files ... --accept-files` that it is to go."
             for name, count in sorted(counts.items())
         }
 
-    def _told(
-        self,
-        plans: list[_Plan],
-        reasons: Mapping[str, str],
-        recorded: int,
-        removed: int,
-        missed: bool,
-    ) -> Reconciled:
+    def _tell(self, plans: list[_Plan], reasons: Mapping[str, str]) -> None:
         pairs = [pair for plan in plans for pair in plan.uncovered]
         uncovered = (*pairs, *reasons.items())
         held = " ".join(reasons.values())
-        if recorded or removed:
-            self._listener("files", {"recorded": recorded, "removed": removed})
         if held and held != self._held:
             self._listener("held", {"error": held})
         if uncovered and uncovered != self.uncovered:
             self._listener("uncovered", {"error": _not_covered(uncovered), "count": len(uncovered)})
         self._held, self.uncovered = held, uncovered
-        unsettled = missed or any(plan.scan.unsettled for plan in plans)
-        return Reconciled(recorded, removed, unsettled, uncovered, held)
 
-    def _plan(self, root: Root, known: Mapping[tuple[str, str], Entry], here: bool) -> _Plan:
-        scan = self._scanner.scan(root)
+    def _plan(self, root: Root, known: Mapping[Path, Entry], here: bool, reader: Reader) -> _Plan:
+        scan = self._scanner.scan(root, reader)
         before = {path: entry for (name, path), entry in known.items() if name == root.name}
         plan = _Plan(scan, [], [], [])
         if scan.missing:
             why = f"{root.place} {UNREADABLE} ({scan.missing}); what was recorded of it stays"
             plan.uncovered.append((root.name, why))
+            plan.kept = before
             return plan
         for path, found in sorted(scan.entries.items()):
-            self._compare(plan, found, before.get(path))
+            self._compare(plan, path, found, before.get(path))
+        gone = [path for path in before if path not in scan.entries]
         if scan.full:
             why = f"more than {self.bounds.entries} paths; those that come later are not recorded"
             plan.uncovered.append((root.name, why))
         else:
-            plan.removals = [path for path in before if path not in scan.entries]
-            plan.removals = [path for path in plan.removals if not _below(path, scan.blind)]
-        if not self._overwrite:
+            plan.removals = [path for path in gone if not _below(path, scan.blind)]
+        removed = set(plan.removals)
+        plan.kept |= {path: before[path] for path in gone if path not in removed}
+        if not self._accept:
             plan.held = _suspicion(plan, before, here)
+        if plan.held:
+            plan.kept, plan.writes, plan.removals = before, [], []
         return plan
 
-    def _compare(self, plan: _Plan, found: Entry, before: Entry | None) -> None:
+    def _compare(self, plan: _Plan, path: str, found: Entry, before: Entry | None) -> None:
         if found.kind == FILE and found.digest is None:  # it was being written
+            if before is not None:
+                plan.kept[path] = before
             return
         reason = found.note or ""
         unreadable = found.kind == SKIPPED and reason.startswith(UNREADABLE)
         if unreadable and before is not None and before.kind == FILE:
             reason += "; its content is as it was last recorded"
-            found = replace(before, note=reason)
+            found = plan.kept[path] = replace(before, note=reason)
         if reason and found.kind not in (LINK, ROOT):
             plan.uncovered.append((found.name, reason))
         if found == before:
@@ -188,6 +200,104 @@ class Recorder:
             before is None or before.kind != FILE or before.digest != found.digest
         )
         plan.writes.append((found, is_new))
+
+
+class Compared:
+    """`bequest.ports.Look`."""
+
+    def __init__(
+        self,
+        plans: Sequence[_Plan],
+        known: Mapping[Path, Entry],
+        unnamed: Collection[str],
+        here: bool,
+        reader: Reader,
+        limit_bytes: int,
+    ) -> None:
+        self._plans = plans
+        self._reader = reader
+        self._limit = limit_bytes
+        self.here = here or not any(plan.held or plan.scan.missing for plan in plans)
+        names = {plan.scan.root.name for plan in plans}.union(unnamed)
+        self._dropped = [path for path in known if path[0] not in names]
+        self._unnamed = {path: entry for path, entry in known.items() if path[0] in unnamed}
+        self._known = known
+        self.recorded = 0
+        self.removed = 0
+
+    @property
+    def keeps(self) -> bool:
+        """`Look.keeps`."""
+        kept = (entry for plan in self._plans for entry in plan.kept.values())
+        return any(entry.kind == FILE for entry in (*self._unnamed.values(), *kept))
+
+    @property
+    def paths(self) -> int:
+        """`Look.paths`."""
+        return len(self._unnamed) + sum(
+            len(plan.kept) + (0 if plan.held else len(plan.scan.entries)) for plan in self._plans
+        )
+
+    def is_kept(self, path: Path) -> bool:
+        """`Look.is_kept`."""
+        root, below = path
+        return path in self._unnamed or any(
+            below in plan.kept for plan in self._plans if plan.scan.root.name == root
+        )
+
+    def changes(self) -> Iterator[Recording]:
+        """`Look.changes`."""
+        removals = [(plan.scan.root.name, path) for plan in self._plans for path in plan.removals]
+        for path in (*self._dropped, *removals):
+            self.removed += 1
+            yield Recording(path, None, None)
+        for plan in self._plans:
+            for entry, is_new in plan.writes:
+                found = self._recording(plan.scan.root, entry) if is_new else _as_recorded(entry)
+                if found is not None:
+                    self.recorded += 1
+                    yield found
+
+    def everything(self) -> Iterator[Recording]:
+        """`Look.everything`."""
+        self.removed = len(self._dropped) + sum(len(plan.removals) for plan in self._plans)
+        self.recorded = sum(len(plan.writes) for plan in self._plans)
+        yield from map(_as_recorded, self._unnamed.values())
+        for plan in self._plans:
+            yield from map(_as_recorded, plan.kept.values())
+            if not plan.held:
+                yield from self._fresh(plan)
+
+    def _fresh(self, plan: _Plan) -> Iterator[Recording]:
+        root = plan.scan.root
+        for path, entry in sorted(plan.scan.entries.items()):
+            if path in plan.kept or (entry.kind == FILE and entry.digest is None):
+                continue
+            found = self._recording(root, entry)
+            before = self._known.get((root.name, path))
+            if found is None and before is not None:
+                found = _as_recorded(before)
+            if found is not None:
+                yield found
+
+    def _recording(self, root: Root, entry: Entry) -> Recording | None:
+        """``entry`` with its content of now; ``None`` while it cannot be had."""
+        if entry.kind != FILE:
+            return Recording((entry.root, entry.path), entry.row, ())
+        try:
+            fresh, found = copied(root, entry, self._reader, self._limit)
+        except (Unsettled, OSError):
+            return None
+        return Recording((entry.root, entry.path), fresh.row, found.pieces)
+
+
+def _as_recorded(entry: Entry) -> Recording:
+    content = None if entry.kind == FILE else ()
+    return Recording((entry.root, entry.path), entry.row, content)
+
+
+def _differ(scan: Scan, before: Scan) -> bool:
+    return (scan.entries, scan.missing, scan.full) != (before.entries, before.missing, before.full)
 
 
 def _below(path: str, folders: tuple[str, ...]) -> bool:
@@ -221,7 +331,7 @@ def _suspicion(plan: _Plan, before: Mapping[str, Entry], here: bool) -> str:
     return (
         f"{what} What was recorded is kept in the backup, and changes of this folder are not. Put "
         "the recorded files in place with `bequest files`, or confirm what is on the disk once "
-        "with `bequest backup --files ... --overwrite`."
+        "with `bequest backup --files ... --accept-files`."
     )
 
 

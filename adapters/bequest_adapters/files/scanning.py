@@ -1,8 +1,9 @@
 """Looking at a folder: every path below it, without following a link and without trusting names.
 
 The walk goes from directory handle to directory handle, so a folder that is replaced by a link
-while it is read leads nowhere else. A file is taken only if it was the same before and after it was
-read; one that is being written is left for the next look.
+while it is read leads nowhere else. No file is opened here, only folders; `reading` says why. A
+file is taken only if it was the same before and after it was read; one that is being written is
+left for the next look.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ import errno
 import grp
 import os
 import pwd
+import re
 import stat
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
+from .child import FOLDER_FLAGS
 from .entries import FILE, FOLDER, LINK, ROOT, SKIPPED, Bounds, Entry, Root, to_path, to_text
+from .own import Own
+from .reading import Content, Facts, Reader, Unsettled
 
-READ_BYTES: Final = 1 << 20
-_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Opening a pipe for reading would wait for its writer.
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SPECIAL: Final = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -36,20 +36,13 @@ UNREADABLE: Final = "cannot be read"
 RACY_NS: Final = 2_000_000_000
 """A file changed less than this before it was read may change again under the same time stamp."""
 
-Stamp = tuple[int, ...]
-
-
-class Unsettled(Exception):
-    """A file changed while it was read."""
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a file was when it was last read; ``settled``: an equal stamp means equal content."""
 
-    stamp: Stamp
+    facts: Facts
     digest: str
-    size: int
     settled: bool
 
 
@@ -57,13 +50,15 @@ class Seen:
 class Scan:
     """All below one root. ``missing``: why nothing is known of it, such as that it is not there.
 
-    ``unsettled``: look again soon. ``full``: there was more than may be recorded.
+    ``unsettled``: look again soon. ``unread``: without a reader, something would have been read.
+    ``full``: there was more than may be recorded.
     """
 
     root: Root
     entries: dict[str, Entry]
     missing: str = ""
     unsettled: bool = False
+    unread: bool = False
     blind: tuple[str, ...] = ()
     """Folders that could not be listed: nothing is known of what is below them."""
     full: bool = False
@@ -72,26 +67,26 @@ class Scan:
 class Scanner:
     """Scans roots again and again, and reads only files that may have changed."""
 
-    def __init__(
-        self, bounds: Bounds, own: Callable[[str], bool], now_ns: Callable[[], int]
-    ) -> None:
-        """``own`` tells whether an absolute path is a file of Bequest's or the database's."""
+    def __init__(self, bounds: Bounds, own: Own, now_ns: Callable[[], int]) -> None:
+        """``own`` are files of Bequest's or the database's, which are left out."""
         self._bounds = bounds
+        self._ignored = re.compile("|".join(map(translate, bounds.ignore)) or "(?!)").match
         self._own = own
         self._now_ns = now_ns
         self._seen: dict[tuple[str, str], Seen] = {}
+        self._reader: Reader | None = None
 
-    def scan(self, root: Root) -> Scan:
-        """Everything below ``root`` as it is now."""
-        scan = Scan(root, {})
+    def scan(self, root: Root, reader: Reader | None) -> Scan:
+        """Everything below ``root`` as it is now; without a ``reader`` as far as that is known."""
+        scan, self._reader = Scan(root, {}), reader
         try:
             # The root alone may be a link: its name was given by the operator.
-            handle = os.open(os.path.realpath(root.place), _FOLDER_FLAGS)
+            handle = os.open(os.path.realpath(root.place), FOLDER_FLAGS)
         except OSError as error:
             scan.missing = _reason(error)
             return scan
         try:
-            facts = os.fstat(handle)
+            facts = Facts.of(os.fstat(handle))
             scan.entries[""] = _entry(root, "", ROOT, facts, note=root.place)
             self._folder(scan, handle, b"", 1)
         except OSError as error:
@@ -105,17 +100,15 @@ class Scanner:
         return scan
 
     def _folder(self, scan: Scan, handle: int, prefix: bytes, depth: int) -> None:
+        place = os.path.join(scan.root.place, os.fsdecode(prefix))
+        has_own = self._own.is_folder(place)
         for name in sorted(map(os.fsencode, os.listdir(handle))):
             if scan.full:
                 return
-            if not self._ignored(scan.root, prefix, name):
-                self._one(scan, handle, prefix, name, depth)
-
-    def _ignored(self, root: Root, prefix: bytes, name: bytes) -> bool:
-        shown = os.fsdecode(name)
-        if any(fnmatchcase(shown, glob) for glob in self._bounds.ignore):
-            return True
-        return self._own(os.path.join(root.place, os.fsdecode(prefix), shown))
+            shown = os.fsdecode(name)
+            if self._ignored(shown) or (has_own and self._own(os.path.join(place, shown))):
+                continue
+            self._one(scan, handle, prefix, name, depth)
 
     def _one(self, scan: Scan, handle: int, prefix: bytes, name: bytes, depth: int) -> None:
         path = prefix + name
@@ -124,25 +117,25 @@ class Scanner:
             scan.full = True
             return
         try:
-            facts = os.stat(name, dir_fd=handle, follow_symlinks=False)
+            facts = Facts.of(os.stat(name, dir_fd=handle, follow_symlinks=False))
         except FileNotFoundError:
             scan.unsettled = True
             return
         except OSError as error:
             self._skip(scan, text, None, f"{UNREADABLE}: {_reason(error)}")
             return
-        if stat.S_ISDIR(facts.st_mode):
+        if stat.S_ISDIR(facts.mode):
             self._subfolder(scan, handle, path, name, facts, depth)
-        elif stat.S_ISREG(facts.st_mode):
-            self._file(scan, handle, text, name, facts)
-        elif stat.S_ISLNK(facts.st_mode):
+        elif stat.S_ISREG(facts.mode):
+            self._file(scan, path, text, facts)
+        elif stat.S_ISLNK(facts.mode):
             self._link(scan, handle, text, name, facts)
         else:
-            kind = _SPECIAL.get(stat.S_IFMT(facts.st_mode), "a special file")
+            kind = _SPECIAL.get(stat.S_IFMT(facts.mode), "a special file")
             self._skip(scan, text, facts, f"{kind}, which has no content to record")
 
     def _subfolder(
-        self, scan: Scan, parent: int, path: bytes, name: bytes, facts: os.stat_result, depth: int
+        self, scan: Scan, parent: int, path: bytes, name: bytes, facts: Facts, depth: int
     ) -> None:
         text = to_text(path)
         scan.entries[text] = _entry(scan.root, text, FOLDER, facts)
@@ -150,7 +143,7 @@ class Scanner:
             self._blind(scan, text, f"{UNREADABLE}: more than {depth} folders deep")
             return
         try:
-            handle = os.open(name, _FOLDER_FLAGS, dir_fd=parent)
+            handle = os.open(name, FOLDER_FLAGS, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
                 del scan.entries[text]
@@ -173,35 +166,45 @@ class Scanner:
         )  # fmt: skip
         scan.blind = (*scan.blind, text)
 
-    def _file(self, scan: Scan, handle: int, text: str, name: bytes, facts: os.stat_result) -> None:
-        if facts.st_size > self._bounds.file_bytes:
-            limit = f"{facts.st_size} bytes; the limit is {self._bounds.file_bytes}"
+    def _file(self, scan: Scan, path: bytes, text: str, facts: Facts) -> None:
+        if facts.size > self._bounds.file_bytes:
+            limit = f"{facts.size} bytes; the limit is {self._bounds.file_bytes}"
             self._skip(scan, text, facts, f"too large: {limit}")
             return
-        key = (scan.root.name, text)
-        seen = self._seen.get(key)
-        if seen is None or not seen.settled or seen.stamp != _stamp(facts):
-            try:
-                with _opened(name, handle) as file:
-                    facts, digest, size = _digest(file, self._bounds.file_bytes)
-            except Unsettled:
-                scan.unsettled = True
-                scan.entries[text] = _entry(scan.root, text, FILE, facts)
-                return
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ELOOP):
-                    scan.unsettled = True
-                    return
-                self._skip(scan, text, facts, f"{UNREADABLE}: {_reason(error)}")
-                return
-            settled = self._now_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) > RACY_NS
-            seen = self._seen[key] = Seen(_stamp(facts), digest, size, settled)
-        scan.unsettled |= not seen.settled
-        scan.entries[text] = _entry(
-            scan.root, text, FILE, facts, size=seen.size, digest=seen.digest
-        )
+        seen = self._seen.get((scan.root.name, text))
+        if seen is None or seen.facts.stamp != facts.stamp or not self._is_settled(seen, facts):
+            seen = self._read(scan, path, text, facts)
+        if seen is not None:
+            scan.unsettled |= not seen.settled
+            scan.entries[text] = _file(scan.root, text, seen.facts, seen.digest)
 
-    def _link(self, scan: Scan, handle: int, text: str, name: bytes, facts: os.stat_result) -> None:
+    def _is_settled(self, seen: Seen, facts: Facts) -> bool:
+        """Also where reading again could not show more yet than what was seen."""
+        return seen.settled or (self._reader is None and not self._is_old(facts))
+
+    def _is_old(self, facts: Facts) -> bool:
+        return self._now_ns() - max(facts.mtime_ns, facts.ctime_ns) > RACY_NS
+
+    def _read(self, scan: Scan, path: bytes, text: str, facts: Facts) -> Seen | None:
+        scan.entries[text] = _entry(scan.root, text, FILE, facts)
+        if self._reader is None:
+            scan.unread = True
+            return None
+        place = os.path.realpath(scan.root.place)
+        try:
+            found = self._reader.digest(place, path, self._bounds.file_bytes)
+        except Unsettled:
+            scan.unsettled = True
+            return None
+        except OSError as error:
+            self._skip(scan, text, facts, f"{UNREADABLE}: {_reason(error)}")
+            return None
+        settled = self._is_old(found.facts)
+        seen = Seen(found.facts, found.digest, settled)
+        self._seen[scan.root.name, text] = seen
+        return seen
+
+    def _link(self, scan: Scan, handle: int, text: str, name: bytes, facts: Facts) -> None:
         try:
             target = os.readlink(name, dir_fd=handle)
         except OSError:
@@ -210,29 +213,22 @@ class Scanner:
         found = _entry(scan.root, text, LINK, facts, note=to_text(target))
         scan.entries[text] = found
 
-    def _skip(self, scan: Scan, text: str, facts: os.stat_result | None, why: str) -> None:
+    def _skip(self, scan: Scan, text: str, facts: Facts | None, why: str) -> None:
         scan.entries[text] = _entry(scan.root, text, SKIPPED, facts, note=why)
 
 
-def content(root: Root, entry: Entry, limit_bytes: int) -> bytes | None:
-    """The content of a file as it was scanned; ``None`` when it is not that any more."""
-    names = to_path(entry.path).split(b"/")
-    handle = -1
-    with suppress(OSError, Unsettled):
-        try:
-            handle = os.open(os.path.realpath(root.place), _FOLDER_FLAGS)
-            for name in names[:-1]:
-                inner = os.open(name, _FOLDER_FLAGS, dir_fd=handle)
-                os.close(handle)
-                handle = inner
-            with _opened(names[-1], handle) as file:
-                data = bytearray()
-                _, digest, _ = _digest(file, limit_bytes, data)
-                return bytes(data) if digest == entry.digest else None
-        finally:
-            if handle >= 0:
-                os.close(handle)
-    return None
+def copied(root: Root, entry: Entry, reader: Reader, limit_bytes: int) -> tuple[Entry, Content]:
+    """A file that was scanned, as it is now: facts and content of one moment.
+
+    Raises `Unsettled`, `OSError`.
+    """
+    place = os.path.realpath(root.place)
+    found = reader.copy(place, to_path(entry.path), limit_bytes)
+    return _file(root, entry.path, found.facts, found.digest), found
+
+
+def _file(root: Root, path: str, facts: Facts, digest: str) -> Entry:
+    return _entry(root, path, FILE, facts, size=facts.size, digest=digest)
 
 
 def digest_of(data: bytes) -> str:
@@ -240,44 +236,11 @@ def digest_of(data: bytes) -> str:
     return blake2b(data, digest_size=32).hexdigest()
 
 
-@contextmanager
-def _opened(name: bytes, folder: int) -> Generator[int]:
-    file = os.open(name, _FILE_FLAGS, dir_fd=folder)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def _digest(
-    file: int, limit_bytes: int, into: bytearray | None = None
-) -> tuple[os.stat_result, str, int]:
-    before = os.fstat(file)
-    if not stat.S_ISREG(before.st_mode):
-        raise Unsettled
-    builder, size = blake2b(digest_size=32), 0
-    while data := os.read(file, READ_BYTES):
-        builder.update(data)
-        size += len(data)
-        if into is not None:
-            into += data
-        if size > limit_bytes:
-            raise Unsettled
-    after = os.fstat(file)
-    if _stamp(before) != _stamp(after) or size != after.st_size:
-        raise Unsettled
-    return after, builder.hexdigest(), size
-
-
-def _stamp(facts: os.stat_result) -> Stamp:
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-
-
 def _entry(
     root: Root,
     path: str,
     kind: str,
-    facts: os.stat_result | None,
+    facts: Facts | None,
     *,
     size: int | None = None,
     digest: str | None = None,
@@ -285,9 +248,9 @@ def _entry(
 ) -> Entry:
     if facts is None:
         return Entry(root.name, path, kind, note=note)
-    mode = None if kind in (LINK, SKIPPED) else stat.S_IMODE(facts.st_mode)
-    owner, group = _user(facts.st_uid), _group(facts.st_gid)
-    uid, gid = facts.st_uid, facts.st_gid
+    mode = None if kind in (LINK, SKIPPED) else stat.S_IMODE(facts.mode)
+    owner, group = _user(facts.uid), _group(facts.gid)
+    uid, gid = facts.uid, facts.gid
     return Entry(root.name, path, kind, mode, uid, gid, owner, group, size, digest, note)
 
 

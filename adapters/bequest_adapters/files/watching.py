@@ -1,4 +1,4 @@
-"""When to look at the folders: after events that have calmed down, and every half minute anyway.
+"""When to publish files: after events that have calmed down, and every half minute if need be.
 
 Invariants: an event is only a hint; a folder that is written without end is looked at a few times
 per second and not more; a folder that is replaced by another one is watched again.
@@ -29,9 +29,11 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from bequest import forking
 from bequest.errors import BequestError
 
-from .recording import Listener, Recorder
+from ..wakeups.inherited import let_go
+from .recording import Glance, Listener, Recorder
 
 logger = logging.getLogger("bequest")
 
@@ -43,7 +45,7 @@ CALM_SECONDS: Final = 0.05
 BURST_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 30.0
 SETTLE_SECONDS: Final = (0.2, 0.5, 2.5)
-"""Looks after something was being written; the last is past `scanning.RACY_NS`."""
+"""Looks after a change, then twice as long each time. The last is past `scanning.RACY_NS`."""
 REST_SHARE: Final = 4.0
 """A look is followed by a rest of so many times its duration."""
 FAILED_SECONDS: Final = 5.0
@@ -51,7 +53,7 @@ NOT_LEADING_SECONDS: Final = 1.0
 
 
 class Watching:
-    """A thread that reconciles when something happens in the recorder's roots."""
+    """A thread that wakes the publisher when something happens in the recorder's roots."""
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class Watching:
         wake: Callable[[], None],
         listener: Listener,
     ) -> None:
-        """``lead``: whether this process is the one that records. ``wake``: rows were written."""
+        """``lead``: whether this process is the one that publishes. ``wake``: a look is due."""
         self._recorder = recorder
         self._lead = lead
         self._wake = wake
@@ -72,6 +74,7 @@ class Watching:
         self._watched: tuple[object, ...] = ()
         self._tries = 0
         self._thread = threading.Thread(target=self._run, name="bequest-folders", daemon=True)
+        forking.enrol(self)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -84,6 +87,15 @@ class Watching:
         self._event.set()
         self._thread.join()
         self._unwatch()
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on watching."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: the threads are not in the child."""
+        self._event, self._stop = threading.Event(), threading.Event()
+        observer, self._observer, self._watched = self._observer, None, ()
+        let_go(observer)
 
     def _seen(self) -> None:
         self._event.set()
@@ -112,21 +124,26 @@ class Watching:
             if not self._lead():
                 return NOT_LEADING_SECONDS
             self._watch()
-            done = self._recorder.reconcile()
+            found = self._recorder.glance()
         except BequestError as error:
             self._listener("failed", {"error": str(error)})
             return FAILED_SECONDS
         except Exception:  # the thread must outlive a fault that nobody foresaw
-            logger.exception("Recording files met an unexpected fault; it goes on in half a minute")
+            logger.exception("Watching files met an unexpected error; it goes on in half a minute")
             return LOOK_SECONDS
-        if done.recorded or done.removed:
-            self._wake()
+        return self._wait_after(found)
+
+    def _wait_after(self, found: Glance) -> float:
+        if found is not Glance.CHANGED:
             self._tries = 0
-        if not done.unsettled:
-            self._tries = 0
-            return LOOK_SECONDS
-        self._tries = min(self._tries + 1, len(SETTLE_SECONDS))
-        return SETTLE_SECONDS[self._tries - 1]
+            return LOOK_SECONDS if found is Glance.SAME else SETTLE_SECONDS[-1]
+        self._recorder.expect()
+        self._wake()
+        self._tries += 1
+        if self._tries <= len(SETTLE_SECONDS):
+            return SETTLE_SECONDS[self._tries - 1]
+        doubled = SETTLE_SECONDS[-1] * 2.0 ** (self._tries - len(SETTLE_SECONDS))
+        return min(doubled, LOOK_SECONDS)
 
     def _watch(self) -> None:
         """Watch the folders that are there now, unless they are being watched already."""
@@ -136,11 +153,10 @@ class Watching:
         if identities == self._watched:
             return
         self._unwatch()
-        observer: Any = Observer()
         try:
-            for place in present:
-                observer.schedule(self._handler, place, recursive=True, event_filter=EVENTS)
-            observer.start()
+            # A child that is forked meanwhile would not know what to let go of.
+            with forking.guard():
+                self._observer = self._begun(present)
         except OSError as error:
             logger.warning(
                 "The folders cannot be watched through the operating system (%s). Bequest looks at "
@@ -148,9 +164,19 @@ class Watching:
                 error,
                 LOOK_SECONDS,
             )
-            observer.stop()
             return
-        self._observer, self._watched = observer, identities
+        self._watched = identities
+
+    def _begun(self, places: list[str]) -> Any:
+        observer: Any = Observer()
+        try:
+            for place in places:
+                observer.schedule(self._handler, place, recursive=True, event_filter=EVENTS)
+            observer.start()
+        except OSError:
+            observer.stop()
+            raise
+        return observer
 
     def _unwatch(self) -> None:
         observer, self._observer, self._watched = self._observer, None, ()

@@ -37,6 +37,7 @@ from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import parse, written
+from .answers import age_seconds
 from .azure_client import (
     AzureSettings,
     Client,
@@ -274,9 +275,15 @@ class AzureStore:
     # Reading
 
     def _stat(self) -> Stat:
+        dates: list[str | None] = []
+
+        def heard(response: Any) -> None:
+            dates.append(response.http_response.headers.get("date"))
+
         with calling(self.name):
-            found = self._client.get_blob_properties()
-        return Stat(found.etag, found.size, from_metadata(found.metadata))
+            found = self._client.get_blob_properties(raw_response_hook=heard)
+        age = age_seconds(found.last_modified, dates[-1] if dates else None)
+        return Stat(found.etag, found.size, from_metadata(found.metadata), age)
 
     def _from(self, stat: Stat, offset: int, *, writing: bool = True) -> BinaryIO:
         def fetch(start: int, length: int) -> bytes:

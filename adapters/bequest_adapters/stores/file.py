@@ -20,13 +20,13 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import quote
-
-from filelock import FileLock, Timeout
 
 from bequest.errors import (
     BequestError,
@@ -36,11 +36,13 @@ from bequest.errors import (
     Unreachable,
     UsageError,
 )
-from bequest.model import Mark, Stat, Version
+from bequest.model import Mark, Place, Stat, Version
 from bequest.ports import Store
 from bequest.snapshot.extent import extent
 from bequest.snapshot.frame import PREAMBLE_BYTES, parse_preamble, preamble
 
+from ..belonging import give, private_mode
+from ..lockfile import LockFile
 from .address import parse
 from .answers import conflict
 from .disk import Disk
@@ -57,6 +59,8 @@ ENDS_BYTES: Final = 4096
 PRESENT: Final = "present"
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _RIGHTS: Final = "Let this user make files in the folder {}."
+DATABASE: Final = b"SQLite format 3\0"
+"""How the file of a database begins."""
 
 
 def open_store(url: str) -> FileStore:
@@ -112,6 +116,10 @@ class FileStore:
     @property
     def name(self) -> str:
         return Path(self._path).as_uri()
+
+    def places(self) -> Sequence[Place]:
+        target = os.path.realpath(self._path)
+        return [Place(target, "the backup"), Place(f"{target}.lock", "the backup's lock")]
 
     def head(self) -> Stat | None:
         with self._told("looked at"):
@@ -240,7 +248,7 @@ class FileStore:
         raise Denied(
             f"{self._path} can be read but not written by this user, so a restored controller "
             "could not take it over or publish to it. Nothing was changed. Give this user write "
-            "permission for the file and its folder, or take a copy with --no-adopt."
+            "permission for the file and its folder, or take a copy with --copy."
         )
 
     def close(self) -> None:
@@ -290,16 +298,28 @@ class FileStore:
             os.close(file)
             raise IsADirectoryError(errno.EISDIR, "not a regular file", self._path)
         os.set_blocking(file, True)
+        self._refuse_database(file)
         return file
+
+    def _refuse_database(self, file: int) -> None:
+        """Never replace a database, whatever a caller confirms. Closes the file then."""
+        if os.pread(file, len(DATABASE), 0) == DATABASE:
+            os.close(file)
+            raise UsageError(
+                f"{self._path} is an SQLite database, and no backup. Nothing was done: publishing "
+                "there would destroy it. Give the backup an address of its own."
+            )
 
     def _stat(self, file: int) -> Stat:
         """What an open file is; closes it. Reads it through once per version."""
         pin = look(file)
         version = _version(file, pin)
+        # One clock: that of a disk elsewhere may differ by what file servers differ by.
+        age_seconds = time.time() - os.fstat(file).st_mtime
         with pinned_stream(file, pin) as stream:
             if self._known is None or self._known.version != version:
                 self._known = Stat(version, pin.end, _mark(stream))
-        return self._known
+        return replace(self._known, age_seconds=age_seconds)
 
     def _learn(self, file: int, mark: Mark) -> Stat:
         """What the object is after a write of our own, without reading it through."""
@@ -318,20 +338,12 @@ class FileStore:
         if not os.path.isdir(os.path.dirname(target)):
             # The lock would make the folder, and hide that a disk is not mounted.
             raise FileNotFoundError(errno.ENOENT, "no such folder", target)
-        # The lock would be waited for where no file can be made at all.
-        os.close(os.open(f"{target}.lock", os.O_RDWR | os.O_CREAT, LOCK_MODE))
-        lock = FileLock(
-            target + ".lock",
-            timeout=self._lock_timeout_seconds,
-            poll_interval=LOCK_POLL_SECONDS,
-        )
-        try:
-            lock.acquire()
-        except Timeout as error:
+        lock = LockFile(f"{target}.lock", mode=LOCK_MODE, beside=(target, os.path.dirname(target)))
+        if not lock.acquire(self._lock_timeout_seconds, LOCK_POLL_SECONDS):
             raise Unreachable(
                 f"Another process is writing {self._path} (its lock is {target}.lock). This "
                 "publish was not made; it can be tried again as soon as the other is through."
-            ) from error
+            )
         try:
             yield target
         finally:
@@ -344,6 +356,7 @@ class FileStore:
             if onto is None:
                 return
             raise conflict(self._path) from None
+        self._refuse_database(file)
         try:
             if onto is None:
                 raise conflict(self._path)
@@ -451,8 +464,8 @@ class FileStore:
                 )
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 return Denied(
-                    f"{could_not}. The object is as it was. Let this user use the folder {folder} "
-                    "and what is in it."
+                    f"{could_not}. The object is as it was. Run Bequest as the user of the "
+                    f"controller, and let that user use the folder {folder} and what is in it."
                 )
             case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
                 return Unreachable(
@@ -537,10 +550,13 @@ def _remove_leftovers(disk: Disk, target: str) -> None:
 
 
 def _resemble(file: int, target: str) -> None:
-    """Give a new file the mode and, where allowed, the owner of the one it replaces."""
+    """Give a new file mode and owner of the one it replaces; else as `belonging` says."""
+    folder = os.path.dirname(target)
     try:
         old = os.stat(target)
     except FileNotFoundError:
+        give(file, folder)
+        os.fchmod(file, private_mode(folder))
         return
     with suppress(OSError):
         os.fchown(file, old.st_uid, old.st_gid)

@@ -36,7 +36,7 @@ from bequest.ports import Store
 from bequest.snapshot.frame import PREAMBLE_BYTES
 
 from .address import parse, written
-from .answers import conflict
+from .answers import age_seconds, conflict
 from .bodies import Chained, Floored, Readable, exactly, pinned, preamble_of
 from .findings import Finding, Scratch
 from .gcs_client import TIMEOUT_SECONDS, Client, connect, endpoint
@@ -460,7 +460,9 @@ class GcsStore:
 
 
 def _stat_of(blob: Any) -> Stat:
-    return Stat(str(blob.generation), int(blob.size), from_metadata(blob.metadata))
+    # The SDK does not show what time the store says it is.
+    age = age_seconds(blob.time_created, None)
+    return Stat(str(blob.generation), int(blob.size), from_metadata(blob.metadata), age)
 
 
 def _version(blob: Any) -> Version:

@@ -60,7 +60,7 @@ class PastStore:
     def _refuse(self) -> NoReturn:
         raise Refused(
             f"{self._name} is an earlier version, and what is past cannot be added to. Nothing was "
-            "written. Take a copy of it with --no-adopt."
+            "written. Take a copy of it with --copy."
         )
 
 

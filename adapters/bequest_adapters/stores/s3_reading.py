@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final, cast
 from bequest.errors import Conflict, Denied, SnapshotMissing, Unreachable
 from bequest.model import Stat, Version
 
+from .answers import age_seconds
 from .marks import from_metadata
 from .past import PastStore, no_such_version
 from .ranged import RANGE_BYTES, ranged
@@ -52,9 +53,10 @@ class S3Reading:
         """What is there. Raises `SnapshotMissing`."""
         with calling(self._name):
             answer = self._client().head_object(**self._place)
-        return Stat(
-            answer["ETag"], answer["ContentLength"], from_metadata(answer["Metadata"], JOINT)
-        )
+        mark = from_metadata(answer["Metadata"], JOINT)
+        date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+        age = age_seconds(answer.get("LastModified"), date)
+        return Stat(answer["ETag"], answer["ContentLength"], mark, age)
 
     def metadata(self, onto: Stat) -> Mapping[str, str]:
         """All user metadata of ``onto``. Raises `Conflict` when it is gone."""

@@ -27,7 +27,10 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from bequest import forking
 from bequest.errors import Unreachable
+
+from .inherited import let_go
 
 logger = logging.getLogger("bequest")
 
@@ -94,6 +97,7 @@ class _FileWatch:
         self._count = 0
         self._window = 0.0
         self._thread = threading.Thread(target=self._run, name="bequest-files", daemon=True)
+        forking.enrol(self)
 
     def start(self) -> None:
         self._observe()
@@ -104,6 +108,15 @@ class _FileWatch:
         self._burst.set()
         self._thread.join()
         self._unobserve()
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on watching."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: the threads are not in the child."""
+        self._burst, self._stop = threading.Event(), threading.Event()
+        observer, self._observer = self._observer, None
+        let_go(observer)
 
     def _seen(self) -> None:
         now = time.monotonic()
@@ -142,12 +155,10 @@ class _FileWatch:
                 return
 
     def _observe(self) -> None:
-        observer: Any = None
         try:
-            observer = Observer()
-            for folder in {os.path.dirname(file) for file in self._files}:
-                observer.schedule(self._handler, folder, event_filter=EVENTS)
-            observer.start()
+            # A child that is forked meanwhile would not know what to let go of.
+            with forking.guard():
+                self._begin()
         except OSError as error:
             logger.warning(
                 "The database's files cannot be watched through the operating system (%s). Bequest "
@@ -156,9 +167,16 @@ class _FileWatch:
                 error,
                 FALLBACK_SECONDS * 1000,
             )
-            if observer is not None:
-                observer.stop()
-            return
+
+    def _begin(self) -> None:
+        observer: Any = Observer()
+        try:
+            for folder in {os.path.dirname(file) for file in self._files}:
+                observer.schedule(self._handler, folder, event_filter=EVENTS)
+            observer.start()
+        except OSError:
+            observer.stop()
+            raise
         self._observer = observer
 
     def _unobserve(self) -> None:

@@ -152,9 +152,9 @@ class Snapshot:
                 return
             if frame.kind != ROWS:
                 continue
-            table, rows, _ = self._rows_of(frame)
+            table, _, _ = self._outline(frame)
             if index >= self._begin.get(table.id, 0) and (only is None or table.id in only):
-                yield table, rows
+                yield table, self._rows_of(frame)[1]
 
     def grown(self) -> set[int]:
         """Numbers of the tables whose new rows `rows` gives behind all others.

@@ -201,7 +201,7 @@ def write_base(
 
 
 def write_tail(
-    mutations: Sequence[Mutation],
+    mutations: Iterable[Mutation],
     changed: Attributes,
     whole: Iterable[tuple[Table, Iterable[Sequence[Row]]]],
     mark: Mark,
@@ -213,7 +213,8 @@ def write_tail(
 ) -> tuple[bytes, bytes]:
     """The frames of one append; returns them and the new chain.
 
-    Tables in ``whole`` are written with all their rows. Raises `TailTooLarge` as soon as the frames
+    Tables in ``whole`` are written with all their rows. ``mutations`` are asked for as they are
+    written. Raises `TailTooLarge` as soon as the frames
     weigh more than ``room_bytes``, so that a large table is never held in memory.
     """
     parts: list[bytes] = []
@@ -234,19 +235,22 @@ def write_tail(
 
 def write_changes(
     writer: FrameWriter,
-    mutations: Sequence[Mutation],
+    mutations: Iterable[Mutation],
     changed: Attributes,
     seal: Mapping[str, Any] | None = None,
 ) -> None:
     """Tail frames of ``mutations`` and ``changed``; ``seal`` goes on the last of them."""
-    chunks = list(_chunks(mutations)) or [[]]
-    for index, chunk in enumerate(chunks):
-        last = index == len(chunks) - 1
+    chunks = _chunks(mutations)
+    chunk: Sequence[Mutation] | None = next(chunks, None) or ()
+    while chunk is not None:
+        following = next(chunks, None)
+        last = following is None
         content = [[_plain(item) for item in chunk], dict(changed) if last else {}]
         writer.frame(TAIL, content, seal if last else None)
+        chunk = following
 
 
-def _chunks(mutations: Sequence[Mutation]) -> Iterator[Sequence[Mutation]]:
+def _chunks(mutations: Iterable[Mutation]) -> Iterator[Sequence[Mutation]]:
     chunk: list[Mutation] = []
     size = 0
     for mutation in mutations:

@@ -1,6 +1,7 @@
 """Lead an installation of any age to the newest shape, in place.
 
-Alembic is loaded only when there is something to do: loading it takes longer than most publishes.
+A new installation gets the newest shape at once, and what somebody dropped is made again: neither
+needs Alembic, which takes longer to load than most publishes last and has log lines of its own.
 
 ``alembic.op`` and ``alembic.context`` are global to the process. The controller may be migrating
 its own tables in another thread at this very moment, so they are not used here: every script is
@@ -35,10 +36,13 @@ def current(connection: Connection) -> str:
 def upgrade(connection: Connection) -> bool:
     """Bring Bequest's tables to `HEAD` inside the caller's transaction; True when it had to.
 
-    The caller commits. Raises `NewerInstallation`, and SQLAlchemy's errors as they come.
+    Tables without a version count as being of the newest shape: whoever dropped the one may have
+    left the others. The caller commits. Raises `NewerInstallation`, and SQLAlchemy's errors as they
+    come.
     """
-    if current(connection) == HEAD:
-        return _complete(connection)
+    found = current(connection)
+    if found in ("", HEAD):
+        return _complete(connection, found)
     with _loading:
         return _upgrade(connection)
 
@@ -54,7 +58,7 @@ def _upgrade(connection: Connection) -> bool:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
     found = current(connection)
-    if found and found not in {script.revision for script in scripts.walk_revisions()}:
+    if found not in {script.revision for script in scripts.walk_revisions()}:
         raise NewerInstallation(found)
 
     def steps(revision: Any, _: MigrationContext) -> Any:
@@ -66,12 +70,14 @@ def _upgrade(connection: Connection) -> bool:
     return True
 
 
-def _complete(connection: Connection) -> bool:
-    """Make again what somebody dropped by hand, so that the triggers find their journal."""
+def _complete(connection: Connection, found: str) -> bool:
+    """Make what is missing, so that the triggers find their journal."""
     metadata = metadata_for(connection.dialect.name)
     missing = set(metadata.tables) - set(connection.dialect.get_table_names(connection))
     metadata.create_all(connection)
-    return bool(missing)
+    if not found:
+        connection.execute(metadata.tables[VERSION_TABLE].insert().values(version_num=HEAD))
+    return bool(missing) or not found
 
 
 __all__ = ["NewerInstallation", "current", "upgrade"]

@@ -8,7 +8,6 @@ from typing import Final
 
 from bequest.errors import Refused
 from bequest.model import Catalog, Table
-from bequest_schema.tables import FILES, FILES_SCHEMA, is_always_captured
 
 LONGEST_BYTES: Final = 63
 PUBLIC: Final = "public"
@@ -65,13 +64,7 @@ def check_for_postgresql(table: Table) -> None:
 
 def sqlite_name(schema: str | None, name: str) -> str:
     """What a PostgreSQL table is called in SQLite: tables outside public bear their schema."""
-    plain = schema in (None, PUBLIC) or is_always_captured(name, schema or "")
-    return name if plain else f"{schema}_{name}"
-
-
-def postgresql_schema(name: str) -> str:
-    """The schema of what crosses to PostgreSQL: public, but for recorded files."""
-    return FILES_SCHEMA if name == FILES else PUBLIC
+    return name if schema in (None, PUBLIC) else f"{schema}_{name}"
 
 
 def check_for_sqlite(catalog: Catalog) -> None:
@@ -83,8 +76,6 @@ def check_for_sqlite(catalog: Catalog) -> None:
         if name.lower() in seen:
             raise _refused(f"Tables {seen[name.lower()]} and {full} would both be {name!r}")
         ours = name.lower().startswith("bequest_")
-        if is_always_captured(table.name, table.schema or ""):
-            ours = False
         if ours or name.lower().startswith("sqlite_"):
             raise _refused(f"Table {full} would be {name!r}, which is a reserved name")
         seen[name.lower()] = full

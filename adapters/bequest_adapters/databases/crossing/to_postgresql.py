@@ -18,7 +18,7 @@ from .declared import Candidate
 from .definitions import ColumnText, IndexText, Key, TableText, read_index, read_table
 from .expressions import Side, Uncarried, carried, default_to_postgresql
 from .linking import Link, linked, reconcile
-from .naming import LONGEST_BYTES, PUBLIC, Names, check_for_postgresql, postgresql_schema
+from .naming import LONGEST_BYTES, PUBLIC, Names, check_for_postgresql
 from .sql import Token, identifier, identifiers, literal, text_of
 from .survey import Finding, Survey, look, rowid_alias
 
@@ -141,9 +141,6 @@ def _convert(candidate: Candidate) -> Change | None:
 
 def _make_table(work: _Work, names: Names, attributes: Attributes, result: _Result) -> None:
     table, lines = work.table, list[str]()
-    if (schema := postgresql_schema(table.name)) != PUBLIC:
-        sql = f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}"
-        result.objects.append(SchemaObject("schema", schema, "", sql))
     primary = work.real(work.text.primary.columns) if work.text.primary else None
     for _, column, found in work.stored:
         told = work.text.column(column.name) or ColumnText(column.name, column.type)
@@ -176,7 +173,7 @@ def _make_table(work: _Work, names: Names, attributes: Attributes, result: _Resu
         columns=tuple(Column(column.name, found.chosen.type) for _, column, found in work.stored),
         key=tuple(stored.index(name) for name in key),
         sql=f"CREATE TABLE {_qualified(table.name)} (\n    {body}\n)",
-        schema=postgresql_schema(table.name),
+        schema=PUBLIC,
         options={"forms": [found.chosen.bond.form for _, _, found in work.stored]},
     )
 
@@ -361,4 +358,4 @@ def _labelled(work: _Work, name: str, kind: str) -> str:
 
 
 def _qualified(name: str) -> str:
-    return f"{identifier(postgresql_schema(name))}.{identifier(name)}"
+    return f"{identifier(PUBLIC)}.{identifier(name)}"

@@ -7,19 +7,23 @@ ever left idle in a transaction, and all settings that what is read depends on a
 
 from __future__ import annotations
 
+import sys
 import threading
+import weakref
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import psycopg
 from psycopg import pq
 from sqlalchemy import URL
 
+from bequest import forking
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
 
-from . import forms
+from . import forms, pooling
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -76,6 +80,13 @@ def connect(address: Address, *, to_restore: bool = False) -> Connection:
                     f"The server of {address.name} is older than PostgreSQL 14. Nothing is backed "
                     "up from it: Bequest needs 14 or newer."
                 )
+            if pooling.lends_transactions(connection, partial(_open, address)):
+                raise UsageError(
+                    f"{address.name} is a pool that lends a session for one transaction at a time, "
+                    "as pgbouncer does in transaction mode. Bequest was not let in and nothing was "
+                    "changed: the right to publish is a lock of a session. Give the server's own "
+                    "address and port, or a pool in session mode."
+                )
             forms.prepare(connection)
         except BaseException:
             connection.close()
@@ -93,11 +104,49 @@ def _open(address: Address) -> Connection:
         "client_encoding": "UTF8",
         "application_name": "bequest",
     }
-    # Not prepared behind our back: DDL between two uses would make the second one fail.
-    return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
+    # A child that is forked meanwhile would keep a session open that nobody knows of.
+    with forking.guard(seconds=forking.PATIENCE_SECONDS):
+        # Not prepared behind our back: DDL between two uses would make the second one fail. With
+        # None what we ask to be prepared would not be either.
+        connection = psycopg.connect(**options, autocommit=True, prepare_threshold=sys.maxsize)
+        _sessions.add(connection)
+    return connection
 
 
-_SCHEMA_MOVED: Final = ("42703", "42P01", "42704", "42883", "42804", "3F000", "XX000", "0A000")
+class _Sessions:
+    """All sessions of this process. A forked child lets go of them and says nothing to the server.
+
+    Else the parent's session, and the locks that it holds, would outlive the parent.
+    """
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
+        forking.enrol(self)
+
+    def add(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on with them."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`."""
+        for connection in list(self._open):
+            abandon(connection)
+        self._open.clear()
+
+
+_sessions = _Sessions()
+
+
+def abandon(connection: Connection) -> None:
+    """In a forked child: let go of a session of the parent's, before the last name for it goes."""
+    if not connection.closed:
+        forking.detach(connection.fileno())
+
+
+SCHEMA_MOVED: Final = ("42703", "42P01", "42704", "42883", "42804", "3F000", "XX000", "0A000")
+"""What a statement fails with when the schema changed before it, among other reasons."""
 
 # By SQLSTATE, or its class (PostgreSQL's appendix of error codes).
 _ADVICE: Final[dict[str, tuple[type[BequestError], str, str]]] = {
@@ -113,6 +162,11 @@ _ADVICE: Final[dict[str, tuple[type[BequestError], str, str]]] = {
         Unreachable,
         "has a table locked by another transaction",
         "It will be tried again; if this stays, look for a transaction that is never ended.",
+    ),
+    "72000": (
+        Unreachable,
+        "has removed rows that were still to be read ({})",
+        "It will be tried again; if this stays, raise the server's old_snapshot_threshold.",
     ),
     "53100": (Unreachable, "has no disk space left", "Free some space."),
     "53300": (Unreachable, "has no connection left", "Raise max_connections, or use fewer."),
@@ -154,7 +208,7 @@ def _advice(error: psycopg.Error) -> tuple[type[BequestError], str, str]:
         return _ADVICE[state]
     if state[:2] in _ADVICE:
         return _ADVICE[state[:2]]
-    if state in _SCHEMA_MOVED:
+    if state in SCHEMA_MOVED:
         return (Unreachable, "changed while it was read ({})", "It will be tried again.")
     if not state or state[:2] in _CLASSES_THAT_PASS:
         return _BUSY
@@ -182,6 +236,7 @@ class Connections:
         self._lock = threading.Lock()
         self._closed = False
         self.server = ""
+        forking.enrol(self)
 
     @contextmanager
     def use(self) -> Generator[Connection]:
@@ -200,6 +255,16 @@ class Connections:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on with its sessions."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`."""
+        for connection in self._idle:
+            abandon(connection)
+        self._idle = []
+        self._lock = threading.Lock()
 
     def _take(self) -> Connection:
         with self._lock:

@@ -56,6 +56,8 @@ PINS: Final = {
     "row_security": "off",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "lock_timeout": "0",
     "standard_conforming_strings": "on",
     "synchronize_seqscans": "off",
     "default_transaction_read_only": "off",
@@ -64,6 +66,8 @@ PINS: Final = {
     "transform_null_equals": "off",
 }
 """Settings of every connection of ours; any user may set them."""
+_PINS_SINCE: Final = {170000: {"transaction_timeout": "0"}}
+"""Further ones, by the first version of the server that knows them."""
 
 _DATE, _TIME, _TIMESTAMP, _TIMESTAMPTZ, _UUID, _CSTRING = 1082, 1083, 1114, 1184, 2950, 2275
 _TEXTS: Final = ("text", "varchar", "bpchar", "name", "json")
@@ -120,6 +124,9 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
     tolerant = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
     # Asked for UTF-8, a server without an encoding refuses to send what is none.
     pins = PINS | ({"client_encoding": "SQL_ASCII"} if tolerant else {})
+    for version, more in _PINS_SINCE.items():
+        if connection.info.server_version >= version:
+            pins |= more
     chosen = quoting.SQL(", ").join(
         quoting.SQL("pg_catalog.set_config({}, {}, false)").format(name, value)
         for name, value in pins.items()

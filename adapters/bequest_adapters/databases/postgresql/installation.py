@@ -24,9 +24,10 @@ import psycopg
 from bequest.errors import Unreachable
 from bequest.model import Memory, Selection
 from bequest_schema import HEAD, VERSION_TABLE
-from bequest_schema.tables import CAPTURE, FILES_SCHEMA, JOURNAL, MEMORY, SCHEMA, SETTINGS
+from bequest_schema.tables import CAPTURE, JOURNAL, MEMORY, SCHEMA, SETTINGS
 
 from . import grants
+from .brief_locks import BEGIN, BriefLocks
 from .connection import Connection
 from .fingerprint import FINGERPRINT
 from .naming import identifier
@@ -212,19 +213,23 @@ def uninstall(connection: Connection, name: str) -> None:
     """Drop every trigger, function and table that `install` ever made."""
     for relation in read_names(connection, read_triggers(connection)).values():
         _locked(connection, relation, name, partial(_drop_all, connection, relation))
-    for schema in (SCHEMA, FILES_SCHEMA):
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+    connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE".encode())
 
 
 def _look(
     connection: Connection, selection: Selection | None, limit: int | None
 ) -> tuple[Plan, str, Record]:
     """How things are and should be, in one snapshot."""
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    try:
+
+    def look() -> tuple[Plan, str, Record]:
         before = read_record(connection)
         plan = make_plan(connection, before, selection, limit)
         return plan, read_fingerprint(connection), before
+
+    connection.execute(BEGIN)
+    try:
+        # The server locks partitions to name them.
+        return BriefLocks(connection, PATIENCE_SECONDS).hold(look)
     finally:
         connection.execute("ROLLBACK")
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
+import psycopg
+
 from bequest.model import Key, Mutation, Operation, Pending, Table, Value
 from bequest_schema.tables import JOURNAL
 
@@ -95,10 +97,12 @@ def snapshot(connection: Connection) -> str:
 
 
 def behind(connection: Connection, position: Position) -> bool:
-    """Whether anything became visible since ``position``."""
-    found = connection.execute(
-        f"SELECT EXISTS (SELECT FROM {_TABLE} WHERE {_BEHIND})", {"since": position.snapshot}
-    )
+    """Whether anything became visible since ``position``, or may have: the journal is gone."""
+    sql = f"SELECT EXISTS (SELECT FROM {_TABLE} WHERE {_BEHIND})"
+    try:
+        found = connection.execute(sql, {"since": position.snapshot})
+    except psycopg.errors.UndefinedTable:
+        return True
     return found.fetchone() == (True,)
 
 

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
+from ...autogenerate import hidden
+
 
 @contextmanager
-def migration(connection: Connection) -> Generator[None]:
-    """Nothing before; nothing after but what the next cut finds by itself."""
-    yield
+def migration(_: Connection) -> Generator[None]:
+    """Only hides Bequest's tables from autogenerate; the rest the next cut finds by itself."""
+    with hidden():
+        yield

@@ -14,9 +14,10 @@ from typing import Final
 
 import psycopg
 
+from bequest import forking
 from bequest.errors import Unreachable
 
-from .connection import Connection, Connections, connect, translated
+from .connection import Connection, Connections, abandon, connect, translated
 from .triggers import LOCK_CLASS as CLASS
 
 PUBLISHING, LEADING = 1, 2
@@ -31,6 +32,7 @@ class Locks:
         self._leader: Connection | None = None
         self._guard = threading.Lock()
         self._held = threading.local()
+        forking.enrol(self)
 
     @contextmanager
     def exclusive(self, timeout_seconds: float) -> Generator[None]:
@@ -80,6 +82,17 @@ class Locks:
                 if self._leader is None:
                     connection.close()
             return False
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on leading."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: a child does not lead because its parent does."""
+        if self._leader is not None:
+            abandon(self._leader)
+        self._leader = None
+        self._guard = threading.Lock()
+        self._held = threading.local()
 
     def release(self) -> None:
         """Stop leading."""

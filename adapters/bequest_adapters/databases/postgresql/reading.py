@@ -28,14 +28,19 @@ _GROWTH: Final = 8
 _SAMPLE_ROWS: Final = 64
 
 
-def scan(connection: psycopg.Connection[Any], table: Table) -> Generator[list[Row]]:
+def scan(
+    connection: psycopg.Connection[Any], table: Table, place: str = ""
+) -> Generator[list[Row]]:
     """All rows of ``table`` within the caller's transaction, in the order they are stored.
+
+    ``place`` is what to read them from, where that is not all of the table.
 
     Blocks have at most `BLOCK_ROWS` rows and about `BLOCK_BYTES`; while the caller works on one,
     the next is fetched in another thread. Raises psycopg's errors.
     """
     query = (
-        f"DECLARE {_CURSOR} NO SCROLL CURSOR FOR SELECT {_columns(table)} FROM {source(table)} t"
+        f"DECLARE {_CURSOR} NO SCROLL CURSOR FOR SELECT {columns(table)} "
+        f"FROM {place or source(table)} t"
     )
     connection.execute(_query(query), prepare=False)
     try:
@@ -57,13 +62,13 @@ def _blocks(connection: psycopg.Connection[Any]) -> Generator[list[Row]]:
         return
     transformer = Transformer(connection)
     with ThreadPoolExecutor(1, "bequest-fetch") as pool:
-        fetch = min(_SAMPLE_ROWS * _GROWTH, _rows_that_fit(found))
-        waiting = pool.submit(_fetch, connection, fetch)
+        wanted = min(_SAMPLE_ROWS * _GROWTH, rows_that_fit(found))
+        waiting = pool.submit(fetch, connection, f"FETCH {wanted} {_CURSOR}")
         while True:
-            answer, asked = waiting.result(), fetch
+            answer, asked = waiting.result(), wanted
             if answer.ntuples == asked:
-                fetch = min(BLOCK_ROWS, asked * _GROWTH, _rows_that_fit(found))
-                waiting = pool.submit(_fetch, connection, fetch)
+                wanted = min(BLOCK_ROWS, asked * _GROWTH, rows_that_fit(found))
+                waiting = pool.submit(fetch, connection, f"FETCH {wanted} {_CURSOR}")
             if answer.ntuples:
                 transformer.set_pgresult(answer)
                 found = transformer.load_rows(0, answer.ntuples, tuple)
@@ -72,15 +77,13 @@ def _blocks(connection: psycopg.Connection[Any]) -> Generator[list[Row]]:
                 return
 
 
-def _fetch(connection: psycopg.Connection[Any], rows: int) -> PGresult:
+def fetch(connection: psycopg.Connection[Any], query: str) -> PGresult:
     """The server's raw answer. Raises psycopg's errors.
 
     One call that holds no lock of the interpreter. A cursor's takes it for each piece of the answer
     that arrives, and the thread that decodes lets go of it every 5 ms only.
     """
-    answer = connection.pgconn.exec_params(
-        _query(f"FETCH {rows} {_CURSOR}"), None, result_format=Format.BINARY
-    )
+    answer = connection.pgconn.exec_params(_query(query), None, result_format=Format.BINARY)
     if answer.status == ExecStatus.TUPLES_OK:
         return answer
     if answer.error_field(DiagnosticField.SQLSTATE) is None:
@@ -92,11 +95,8 @@ def _fetch(connection: psycopg.Connection[Any], rows: int) -> PGresult:
 def lookup(connection: psycopg.Connection[Any], table: Table, keys: Sequence[Key]) -> Iterator[Row]:
     """The rows that bear one of ``keys``; where the type calls several values equal, all of them.
 
-    A row may come twice. Raises psycopg's errors.
+    A row may come twice. The keys must be `askable`. Raises psycopg's errors.
     """
-    if not all(map(_is_unicode, keys)):
-        yield from _by_scan(connection, table, keys)
-        return
     turns = [text_of(table.options["forms"][position]) for position in table.key]
     query = _query(_lookup_sql(table))
     with psycopg.RawCursor(connection, row_factory=row_factories.tuple_row) as cursor:
@@ -125,15 +125,16 @@ def source(table: Table) -> str:
     return name if table.options.get("partitioned") else f"ONLY {name}"
 
 
-def _rows_that_fit(found: list[Row]) -> int:
-    sample = found[:: max(1, len(found) // _SAMPLE_ROWS)]
+def rows_that_fit(found: Sequence[Row]) -> int:
+    """How many rows such as ``found`` make a block of `BLOCK_BYTES`."""
+    sample = list(found[:: max(1, len(found) // _SAMPLE_ROWS)])
     # Marshalled only to be measured.
     return max(1, BLOCK_BYTES * len(sample) // len(marshal.dumps(sample)))
 
 
 def _lookup_sql(table: Table) -> str:
     found, conditions = matching(table)
-    return f"SELECT {_columns(table)} FROM {found} JOIN {source(table)} AS t ON {conditions}"
+    return f"SELECT {columns(table)} FROM {found} JOIN {source(table)} AS t ON {conditions}"
 
 
 def matching(table: Table) -> tuple[str, str]:
@@ -154,24 +155,18 @@ def matching(table: Table) -> tuple[str, str]:
     return f"ROWS FROM ({arrays}) AS k({names})", " AND ".join(conditions)
 
 
-def _by_scan(
-    connection: psycopg.Connection[Any], table: Table, keys: Sequence[Key]
-) -> Iterator[Row]:
-    # Text that is no UTF-8 cannot be sent as a parameter; only SQL_ASCII databases hold it.
-    wanted = set(keys)
-    for block in scan(connection, table):
-        yield from (row for row in block if table.key_of(row) in wanted)
-
-
-def _is_unicode(key: Key) -> bool:
+def askable(keys: Sequence[Key]) -> bool:
+    """Whether the keys can be parameters: text that is no UTF-8, which SQL_ASCII holds, cannot."""
     try:
-        "".join(value for value in key if isinstance(value, str)).encode()
+        for key in keys:
+            "".join(value for value in key if isinstance(value, str)).encode()
     except UnicodeEncodeError:
         return False
     return True
 
 
-def _columns(table: Table) -> str:
+def columns(table: Table) -> str:
+    """What to select of a row ``t`` so that the values come in their forms."""
     forms = table.options["forms"]
     return ", ".join(
         expression(form, f"t.{identifier(column.name)}")

@@ -18,6 +18,7 @@ from .connection import Connection
 
 _PACKED = ("attributes", "intents")
 _COLUMNS = tuple(field.name for field in fields(Memory) if field.name != "copied")
+_IDENTITY = frozenset({"installation", "lineage", "epoch"})
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 _PLACE = (
     "(SELECT concat_ws('/', CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')"
@@ -29,10 +30,16 @@ _REMEMBER = (
     f"INSERT INTO bequest.{MEMORY} AS m (id, {_NAMES}, earlier_installations, place)"
     f" VALUES (1, {', '.join('%s' for _ in _COLUMNS)}, '', {_PLACE})"
     " ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS)
-    + ", place = CASE m.installation WHEN excluded.installation THEN m.place"
+    + ", ".join(
+        f'"{name}" = CASE excluded.installation WHEN \'\' THEN m."{name}"'
+        f' ELSE excluded."{name}" END'
+        if name in _IDENTITY
+        else f'"{name}" = excluded."{name}"'
+        for name in _COLUMNS
+    )
+    + ", place = CASE WHEN excluded.installation IN ('', m.installation) THEN m.place"
     " ELSE excluded.place END"
-    ", earlier_installations = CASE m.installation WHEN excluded.installation"
+    ", earlier_installations = CASE WHEN excluded.installation IN ('', m.installation)"
     " THEN m.earlier_installations ELSE left(concat_ws(' ', m.installation,"
     " m.earlier_installations), 512) END"
 )

@@ -14,7 +14,6 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from bequest.model import LEFT_OUT, Column, Selection, Table
-from bequest_schema.tables import is_always_captured
 
 from .forms import form_of
 from .naming import identifier
@@ -168,8 +167,7 @@ def chosen(schema: str, name: str, selection: Selection) -> bool:
     def hit(globs: tuple[str, ...]) -> bool:
         return any(fnmatchcase(f"{schema}.{name}" if "." in glob else name, glob) for glob in globs)
 
-    wanted = hit(selection.include) and not hit(selection.exclude)
-    return wanted or is_always_captured(name, schema)
+    return hit(selection.include) and not hit(selection.exclude)
 
 
 def read_shapes(

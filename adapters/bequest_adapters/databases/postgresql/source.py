@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -40,6 +40,7 @@ class PostgresSource:
         self._locks = Locks(self._connections)
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
         self._known: Known | None = None
+        self._restless = set[str]()
         # The last cut's position, the newest snapshot that held nothing new, when the cut was.
         self._looked: tuple[Position, str, float] | None = None
 
@@ -142,12 +143,25 @@ class PostgresSource:
                 journal.trim(connection, journal.parse(position))
 
     @contextmanager
-    def cut(self, memory: Memory) -> Generator[PostgresCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Generator[PostgresCut]:
         """`Source.cut`: a transaction of its own, ended with the context."""
-        with self._connections.use() as connection:
+        with self._connections.use() as connection, ExitStack() as others:
+
+            def another() -> Connection:
+                return others.enter_context(self._connections.use())
+
             try:
-                found = PostgresCut(connection, self._address, memory, self._known, self._learn)
-                yield found
+                found = PostgresCut(
+                    connection,
+                    another,
+                    self._address,
+                    memory,
+                    self._known,
+                    self._learn,
+                    self._restless,
+                )
+                with closing(found):
+                    yield found
                 since = journal.parse(found.position)
                 self._looked = (since, since.snapshot, time.monotonic()) if since.snapshot else None
             except BaseException:

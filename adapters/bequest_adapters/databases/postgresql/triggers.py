@@ -11,6 +11,8 @@ touched. What each choice is for:
   key whose text depends on settings has its function pin them.
 * `pg_catalog.format` takes a type's output function; a cast could be somebody's own.
 * SECURITY DEFINER: the application needs no right on the journal.
+* Where the journal is gone, nothing is journalled: the next install makes it again, and a rewrite
+  follows. To catch the error of the INSERT instead would cost each statement a transaction number.
 """
 
 from __future__ import annotations
@@ -68,6 +70,11 @@ _NOW_AND_THEN: Final = f"""
   END IF;
   RETURN NULL;
 END"""
+_UNLESS_GONE: Final = f"""
+BEGIN
+  IF pg_catalog.to_regclass({literal(_JOURNAL)}) IS NULL THEN
+    RETURN NULL;
+  END IF;"""
 _STAMP: Final = "pg_catalog.pg_current_xact_id(), pg_catalog.clock_timestamp()"
 
 
@@ -258,8 +265,7 @@ def _name(number: int, kind: str) -> str:
 
 
 def _whole_body(number: int) -> str:
-    return f"""
-BEGIN
+    return f"""{_UNLESS_GONE}
   {_INSERT} ({_STAMP}, {number}, 't', NULL);
   RETURN NULL;
 END"""
@@ -289,8 +295,7 @@ def _gathered(table: str, what: _Journalled) -> str:
 def _one_body(number: int, what: _Journalled, table: str, operation: str) -> str:
     return f"""
 DECLARE
-  touched pg_catalog.text[];
-BEGIN
+  touched pg_catalog.text[];{_UNLESS_GONE}
   BEGIN
     touched := {_gathered(table, what)};
   EXCEPTION WHEN OTHERS THEN
@@ -311,8 +316,7 @@ def _two_body(number: int, what: _Journalled) -> str:
     return f"""
 DECLARE
   touched pg_catalog.text[];
-  before pg_catalog.text[];
-BEGIN
+  before pg_catalog.text[];{_UNLESS_GONE}
   BEGIN
     SELECT {_gathered("n", what)}, {_gathered("o", what)} INTO touched, before;
   EXCEPTION WHEN OTHERS THEN
@@ -336,8 +340,7 @@ def _row_body(number: int, what: _Journalled) -> str:
     return f"""
 DECLARE
   touched pg_catalog.text[];
-  before pg_catalog.text[];
-BEGIN
+  before pg_catalog.text[];{_UNLESS_GONE}
   BEGIN
     IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
       before := ARRAY[{old}];

@@ -20,7 +20,7 @@ from bequest.model import (
     Selection,
     Table,
 )
-from bequest_schema import is_always_captured, is_internal
+from bequest_schema import is_internal
 
 from .text import fold, identifier, index_text
 
@@ -28,9 +28,25 @@ ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 LONGEST_KEY = 60
 """A longer primary key is not journalled column by column."""
 
+BUILT_IN = frozenset({"BINARY", "NOCASE", "RTRIM"})
+"""The collations that every SQLite has."""
+
 IS_OUR_TRIGGER = (
     "(type = 'trigger' AND (name GLOB 'bequest_[0-9]*_*' OR name = 'bequest_journal_limit'))"
 )
+
+IS_CAPTURING = (
+    "(type = 'trigger' AND name GLOB 'bequest_[0-9]*_*' AND instr(sql, 'bequest_journal('))"
+)
+"""Those that need the journal; the guards of a database that follows do not."""
+
+
+def exists(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether there is such a table: by SQLite's own index of names, not by reading its schema."""
+    # The pragma alone goes by what this connection last saw; reading the schema makes it look.
+    found = "SELECT 1 FROM pragma_table_info(?, 'main')"
+    sql = f"SELECT EXISTS ({found}) FROM main.sqlite_schema LIMIT 1"
+    return bool(connection.execute(sql, (table,)).fetchone() == (1,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +175,11 @@ class TableShape:
         found = {fold(term.column): term.collation for term in primary.terms}
         return tuple(found.get(fold(name), "BINARY") for name in self.key)
 
+    @cached_property
+    def foreign_collations(self) -> tuple[str, ...]:
+        """Those of the key that only the application knows."""
+        return tuple(name for name in self.key_collations if name.upper() not in BUILT_IN)
+
     def table(self, number: int) -> Table:
         """The same as the engine knows it, under the journal's number."""
         columns = tuple(Column(column.name, column.type) for column in self.stored)
@@ -183,6 +204,8 @@ class Schema:
     tables: tuple[TableShape, ...]
     objects: tuple[SchemaObject, ...]
     not_covered: tuple[tuple[str, str], ...]
+    has_sequences: bool
+    """Whether some table is or was AUTOINCREMENT."""
 
     def selected(self, selection: Selection) -> tuple[TableShape, ...]:
         """The tables that ``selection`` wants."""
@@ -204,7 +227,7 @@ def chosen(name: str, selection: Selection) -> bool:
     def hit(globs: tuple[str, ...]) -> bool:
         return any(fnmatchcase(fold(name), fold(glob)) for glob in globs)
 
-    return is_always_captured(name) or (hit(selection.include) and not hit(selection.exclude))
+    return hit(selection.include) and not hit(selection.exclude)
 
 
 def read_schema(connection: sqlite3.Connection) -> Schema:
@@ -226,7 +249,8 @@ def read_schema(connection: sqlite3.Connection) -> Schema:
             reason = _REASONS[kind]
         if reason:
             not_covered.append((name, reason))
-    return Schema(tuple(tables), tuple(_objects(connection)), tuple(not_covered))
+    has_sequences = exists(connection, "sqlite_sequence")
+    return Schema(tuple(tables), tuple(_objects(connection)), tuple(not_covered), has_sequences)
 
 
 _REASONS = {

@@ -7,21 +7,37 @@ own, so a long cut never makes a question wait.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy import URL
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from bequest import forking
 from bequest.errors import BequestError, Denied, Unreachable, UsageError
+from bequest.model import Place
+
+from ...belonging import owner
+from . import quiet
+from .quiet import Moved, Quiet
+
+T = TypeVar("T")
 
 BUSY_SECONDS = 5.0
 """How long a statement waits for another connection's lock before it gives up."""
+
+QUIET_SECONDS = 5.0
+"""How long a read without a lock is tried again before one with a lock is taken."""
+PAUSE_SECONDS = 0.0005
+"""Between two tries: about as long as a small commit takes without a sync."""
 
 MINIMUM_VERSION = (3, 37, 0)
 """The first SQLite with ``PRAGMA table_list``, which tells shadow tables from ordinary ones."""
@@ -29,15 +45,20 @@ MINIMUM_VERSION = (3, 37, 0)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A database file: as a path, and as the URI that opens it without ever creating it."""
+    """A database file: as a path, and as the URI that opens it without ever creating it.
+
+    ``path`` is the file itself, beside which SQLite keeps its logs and Bequest its locks; ``given``
+    may lead there by symbolic links.
+    """
 
     path: str
     uri: str
+    given: str
 
     @property
     def name(self) -> str:
         """Fit for a log."""
-        return f"sqlite:///{self.path}"
+        return f"sqlite:///{self.given}"
 
 
 def locate(url: URL) -> Location:
@@ -48,16 +69,33 @@ def locate(url: URL) -> Location:
     if not options.get("uri"):
         if filename == ":memory:" or not filename:
             raise _not_a_file()
-        path = os.path.abspath(filename)
-        return Location(path, f"file:{quote(path)}?mode=rw")
+        path = os.path.realpath(filename)
+        return Location(path, f"file:{quote(path)}?mode=rw", os.path.abspath(filename))
     parts = urlsplit(filename)
     if parts.path == ":memory:" or "mode=memory" in parts.query or not parts.path:
         raise _not_a_file()
-    path = os.path.abspath(unquote(parts.path))
+    given = os.path.abspath(unquote(parts.path))
+    path = os.path.realpath(given)
     query = (
         parts.query if "mode=" in parts.query else "&".join(filter(None, [parts.query, "mode=rw"]))
     )
-    return Location(path, f"file:{quote(path)}?{query}")
+    return Location(path, f"file:{quote(path)}?{query}", given)
+
+
+_BELONGING: Final = {
+    "": "the database",
+    "-wal": "the database's log",
+    "-shm": "the index of the database's log",
+    "-journal": "the database's journal",
+    "-bequest": "what Bequest remembers of the database",
+    "-bequest.lock": "the lock of who publishes the database",
+    "-bequest.leader": "the lock of who watches the database",
+}
+
+
+def places(location: Location) -> list[Place]:
+    """The files that belong to a database, there or not."""
+    return [Place(location.path + suffix, what) for suffix, what in _BELONGING.items()]
 
 
 def _not_a_file() -> UsageError:
@@ -106,14 +144,20 @@ _ADVICE: dict[int, tuple[type[BequestError], str, str]] = {
     sqlite3.SQLITE_READONLY: (
         Denied,
         "cannot be written",
-        "Give this user write permission on the file and on its folder.",
+        "Run Bequest as the user of the controller, who may write the file and its folder.",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         Denied,
         "cannot be opened",
-        "Give this user permission on the file and on its folder.",
+        "Run Bequest as the user of the controller, who may use the file and its folder.",
     ),
 }
+# A fork was waiting; what was read or written is done again.
+_ADVICE[sqlite3.SQLITE_INTERRUPT] = (
+    Unreachable,
+    "was let go of for a fork of this process",
+    "It will be tried again.",
+)
 _ADVICE[sqlite3.SQLITE_LOCKED] = _ADVICE[sqlite3.SQLITE_BUSY]
 _ADVICE[sqlite3.SQLITE_SCHEMA] = _ADVICE[sqlite3.SQLITE_BUSY]
 _ADVICE[sqlite3.SQLITE_PERM] = _ADVICE[sqlite3.SQLITE_CANTOPEN]
@@ -148,8 +192,20 @@ def translated(location: Location) -> Generator[None]:
     except PermissionError as error:
         raise Denied(
             f"No permission for {error.filename}, beside the database {location.name}. Nothing is "
-            "published without its lock file: give this user write permission on the folder."
+            f"published without it. {_as_whom(location.path)}"
         ) from error
+
+
+def _as_whom(path: str) -> str:
+    """The remedy for a file that this user may not use."""
+    try:
+        user = owner(path)
+    except OSError:
+        return "Run Bequest as the user of the controller."
+    return (
+        f"Run Bequest as {user}, whose database it is; if the file was left by another user, give "
+        f"it to {user} (chown), and give {user} write permission on the folder."
+    )
 
 
 class Connections:
@@ -158,51 +214,112 @@ class Connections:
     def __init__(self, location: Location) -> None:
         self.location = location
         self._idle: list[sqlite3.Connection] = []
+        self._used: set[sqlite3.Connection] = set()
+        self._quiet: list[Quiet] = []
         self._lock = threading.Lock()
         self._closed = False
         self._file = identity(location.path)
+        forking.enrol(self)
 
     def renew(self) -> None:
-        """Leave a file whose name another one bears now: what was open would go on unseen."""
+        """Leave a file whose name another one bears now: what was open would go on unseen.
+
+        Raises `Denied` when a symbolic link was turned to another file: its locks lie elsewhere.
+        """
+        if os.path.realpath(self.location.given) != self.location.path:
+            raise Denied(
+                f"{self.location.name} leads to another file now than when Bequest began with it. "
+                "Nothing more is published. Start Bequest again, so that it works on the new one."
+            )
         file = identity(self.location.path)
         with self._lock:
             if file is None or file == self._file:
                 return
             self._file = file
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
+
+    def _forgotten(self) -> list[sqlite3.Connection | Quiet]:
+        idle: list[sqlite3.Connection | Quiet] = [*self._idle, *self._quiet]
+        self._idle, self._quiet = [], []
+        return idle
+
+    def read(
+        self, work: Callable[[sqlite3.Connection], T], patience_seconds: float = QUIET_SECONDS
+    ) -> T:
+        """What ``work`` returns for one committed state. It may be called several times.
+
+        A writer that has no busy timeout is not made to fail: in rollback-journal mode the read
+        takes no lock (`quiet`), unless the writers leave no gap for ``patience_seconds``.
+        """
+        until = time.monotonic() + patience_seconds
+        while self.is_quiet() and time.monotonic() < until:
+            try:
+                with self.looking() as connection:
+                    return work(connection)
+            except Moved:
+                time.sleep(PAUSE_SECONDS)
+        with self.use() as connection:
+            connection.execute("BEGIN")
+            return work(connection)
+
+    @contextmanager
+    def looked(self, until: float) -> Generator[sqlite3.Connection]:
+        """`looking`, begun when nobody writes. Raises `Moved`, also if that never comes."""
+        with ExitStack() as stack:
+            while True:
+                try:
+                    connection = stack.enter_context(self.looking())
+                    break
+                except Moved:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(PAUSE_SECONDS)
+            yield connection
+
+    def is_quiet(self) -> bool:
+        """Whether `looking` is the way to read: not in WAL mode, where no reader is in the way."""
+        return quiet.possible(self.location.path)
+
+    @contextmanager
+    def looking(self) -> Generator[sqlite3.Connection]:
+        """A read transaction without a lock. Raises `Moved` if what it read does not count."""
+        file = self._file
+        with forking.guard(), translated(self.location):
+            with self._lock:
+                look = self._quiet.pop() if self._quiet else None
+            look = look or Quiet(self.location.path)
+            try:
+                with look.look() as connection:
+                    yield connection
+            finally:
+                with self._lock:
+                    keep = not self._closed and file == self._file
+                    if keep:
+                        self._quiet.append(look)
+                if not keep:
+                    look.close()
 
     @contextmanager
     def use(self) -> Generator[sqlite3.Connection]:
         """A connection outside any transaction; whatever is left open is rolled back."""
         file = self._file
-        connection = self._take()
-        try:
-            with translated(self.location):
-                yield connection
-        finally:
-            self._give_back(connection, file)
+        # A child that is forked meanwhile might never be granted a lock; see `bequest.forking`.
+        with forking.guard(self.interrupt):
+            connection = self._take()
+            try:
+                with translated(self.location):
+                    yield connection
+            finally:
+                self._give_back(connection, file)
 
     @contextmanager
-    def writing(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
-        """A connection in autocommit mode. ``durable``: what it wrote is on disk at the end.
-
-        One statement is then a whole transaction inside SQLite. Python may let another thread go
-        first between two statements, and for 5 ms at a time the write lock would be held for
-        nothing.
-
-        In WAL mode the log is synced after the commit, when other writers go on already: SQLite's
-        own FULL would hold its lock all the while. Either makes every earlier commit durable, too,
-        whoever made it and however relaxed that writer is.
-        """
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """A connection in autocommit mode, relaxed: see `durability` for what must be on disk."""
         with self.use() as connection:
-            log = self._log(connection) if durable else None
-            full = durable and log is None
-            connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+            connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
-            if log is not None:
-                _sync(log)
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
@@ -212,32 +329,65 @@ class Connections:
             yield connection
             connection.execute("COMMIT")
 
-    def _log(self, connection: sqlite3.Connection) -> str | None:
-        (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
-        return f"{self.location.path}-wal" if mode == "wal" else None
-
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
+
+    def interrupt(self) -> None:
+        """End what is being read or written now: it raises `Unreachable`, and can be tried again.
+
+        May be called from any thread.
+        """
+        with self._lock:
+            for connection in self._used:
+                connection.interrupt()
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`."""
+        with self._lock:
+            idle = self._forgotten()
+        for each in idle:
+            each.close()
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`."""
+        for each in (*self._idle, *self._used, *self._quiet):
+            abandon(each)
+        self._idle, self._used, self._quiet = [], set(), []
+        self._lock = threading.Lock()
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return connect(self.location)
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = connect(self.location)
+        with self._lock:
+            self._used.add(connection)
+        return connection
 
     def _give_back(self, connection: sqlite3.Connection, file: tuple[int, int] | None) -> None:
+        if connection not in self._used:
+            return  # of the process that this one was forked from
         if connection.in_transaction:
             connection.rollback()
         with self._lock:
+            self._used.discard(connection)
             if not self._closed and file == self._file:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def abandon(connection: object) -> None:
+    """Never close what a forked process inherited open, not even at its end.
+
+    The library would give up locks which it believes this process to hold, and which are gone.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -247,12 +397,3 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _sync(log: str) -> None:
-    # Safe beside SQLite's own descriptors: its locks are on the database and its index, not here.
-    handle = os.open(log, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

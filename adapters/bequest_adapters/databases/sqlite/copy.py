@@ -7,13 +7,17 @@ import sqlite3
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 
-from .connection import Location
+from .connection import Connections, Location
+
+PATIENCE_SECONDS = 10.0
+"""A copy of everything takes long and is needed rarely: rather late than in a writer's way."""
 
 
 @contextmanager
-def copied(connection: sqlite3.Connection, location: Location) -> Generator[sqlite3.Connection]:
-    """Copy what ``connection`` sees in its read transaction, end that, and read the copy.
+def copied(connections: Connections, location: Location) -> Generator[sqlite3.Connection]:
+    """Copy one committed state of the database, and read the copy in a transaction.
 
     The copy lies beside the database, readable by its owner only, and has no name as soon as it is
     open: nothing is left of it, however the process ends.
@@ -25,17 +29,20 @@ def copied(connection: sqlite3.Connection, location: Location) -> Generator[sqli
     try:
         copy.execute("PRAGMA synchronous = OFF")
         copy.execute("PRAGMA journal_mode = OFF")
-        (version,) = connection.execute("PRAGMA main.schema_version").fetchone()
-        connection.backup(copy)
-        connection.execute("ROLLBACK")
-        # A backup counts as a change of schema; the copy must not look like one.
-        copy.execute(f"PRAGMA main.schema_version = {version}")
+        connections.read(partial(_copy, copy), PATIENCE_SECONDS)
         _forget(path)
         copy.execute("BEGIN")
         yield copy
     finally:
         copy.close()
         _forget(path)
+
+
+def _copy(copy: sqlite3.Connection, connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA main.schema_version").fetchone()
+    connection.backup(copy)
+    # A backup counts as a change of schema; the copy must not look like one.
+    copy.execute(f"PRAGMA main.schema_version = {version}")
 
 
 def _forget(path: str) -> None:

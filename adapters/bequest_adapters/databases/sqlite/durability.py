@@ -15,8 +15,42 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-_kept: Final[dict[tuple[int, int], int]] = {}
-_guard: Final = threading.Lock()
+from bequest import forking
+
+
+class _Kept:
+    """The descriptors that stay open, by device and inode."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[int, int], int] = {}
+        self._guard = threading.Lock()
+        forking.enrol(self)
+
+    def of(self, path: str) -> int:
+        """That of the file which bears the name now."""
+        with self._guard:
+            found = os.stat(path)
+            key = found.st_dev, found.st_ino
+            if key not in self._open:
+                self._open[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return self._open[key]
+
+    def numbers(self) -> frozenset[int]:
+        """All of them."""
+        with self._guard:
+            return frozenset(self._open.values())
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: locks are not shared with a child."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: the descriptors are good here, too."""
+        self._guard = threading.Lock()
+
+
+_kept: Final = _Kept()
+_VERSIONS_AT: Final = 18
+_WAL_VERSIONS: Final = b"\x02\x02"
 
 
 def sync_commits(path: str, *, wal: bool) -> None:
@@ -25,9 +59,19 @@ def sync_commits(path: str, *, wal: bool) -> None:
         with suppress(FileNotFoundError):  # the last one to close the database worked it in
             _sync_once(f"{path}-wal", os.O_RDWR)
         return
-    os.fsync(_descriptor(path))
+    os.fsync(descriptor(path))
     # A rollback journal whose deletion is lost would undo the commit after a power cut.
     _sync_once(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+
+
+def kept() -> frozenset[int]:
+    """The numbers of the descriptors that stay open here: nobody works with them."""
+    return _kept.numbers()
+
+
+def is_wal(path: str) -> bool:
+    """Whether the database is in WAL mode, by its header. Raises `OSError`."""
+    return os.pread(descriptor(path), 2, _VERSIONS_AT) == _WAL_VERSIONS
 
 
 def _sync_once(path: str, flags: int) -> None:
@@ -38,10 +82,6 @@ def _sync_once(path: str, flags: int) -> None:
         os.close(file)
 
 
-def _descriptor(path: str) -> int:
-    with _guard:
-        found = os.stat(path)
-        key = found.st_dev, found.st_ino
-        if key not in _kept:
-            _kept[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return _kept[key]
+def descriptor(path: str) -> int:
+    """One of the database file that is never closed, so that no lock is ever dropped by it."""
+    return _kept.of(path)

@@ -1,16 +1,16 @@
-"""Put capture into a database, see whether it is still whole, and take it out again.
+"""How capture must look, what is wrong with the one that stands, and the steps that put it right.
 
-Invariant: ``generation`` changes whenever anything had to be made or mended. A journal position
-bears the generation it was read under, so a position from before a mend is never trusted after.
+The steps are an opening (our own tables, and what is wanted), one piece for each table whose
+triggers are wrong, and a closing (that all is there). `install` makes them in one transaction of
+the caller's; `installing` makes them in many short ones. After each step the database is sound:
+what is not captured yet is known not to be, since the fingerprint comes last.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -20,29 +20,18 @@ from sqlalchemy.exc import DBAPIError
 
 from bequest.errors import Refused, UsageError
 from bequest.model import Catalog, Selection, Table
-from bequest_schema import ALL_TABLES, HEAD, TABLES, VERSION_TABLE
-from bequest_schema.tables import CAPTURE, FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS
+from bequest_schema import ALL_TABLES, HEAD, VERSION_TABLE
+from bequest_schema.tables import FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS, metadata
 
-from .catalog import IS_OUR_TRIGGER, Schema, TableShape, read_schema
-from .remembering import Identity, read_identity, write_identity
+from . import healing
+from .catalog import IS_CAPTURING, IS_OUR_TRIGGER, Schema, TableShape, exists, read_schema
+from .identity import Known, completed
+from .record import Record, read_record, schema_version, write_begun, write_whole
 from .text import fold, identifier
 from .triggers import Trigger, key_of, limit_trigger, table_triggers
 
-JOURNAL_LIMIT = 1_000_000
-"""Rows that the journal may grow to when nothing is published; then history is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the last install wrote down about itself."""
-
-    selection: Selection = field(default_factory=Selection)
-    limit: int = JOURNAL_LIMIT
-    schema_version: int = -1
-    fingerprint: str = ""
-    generation: str = ""
-    last_id: int = 0
-    numbers: tuple[tuple[str, int], ...] = ()
+OWN_TABLES = frozenset(metadata.tables)
+"""What an installation on SQLite consists of, beside triggers."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +42,17 @@ class Plan:
     selection: Selection
     numbers: dict[str, int]
     limit: int
+    installation: str = ""
 
     @cached_property
     def shapes(self) -> tuple[TableShape, ...]:
         """The captured tables."""
         return self.schema.selected(self.selection)
+
+    @cached_property
+    def by_name(self) -> dict[str, TableShape]:
+        """The captured tables by name."""
+        return {shape.name: shape for shape in self.shapes}
 
     @cached_property
     def keys(self) -> dict[str, tuple[str, ...]]:
@@ -71,10 +66,21 @@ class Plan:
         return replace(found, tables=tuple(self._opaque(table) for table in found.tables))
 
     @cached_property
+    def by_number(self) -> dict[int, Table]:
+        """The captured tables by the journal's number."""
+        return {table.id: table for table in self.catalog.tables}
+
+    @cached_property
+    def collations(self) -> frozenset[str]:
+        """The collations of the tables' own b-trees that only the application knows."""
+        return frozenset(name for shape in self.shapes for name in shape.foreign_collations)
+
+    @cached_property
     def triggers(self) -> dict[str, tuple[Trigger, ...]]:
         """The triggers of each table, oldest first."""
         return {
-            shape.name: table_triggers(shape, self.numbers[shape.name]) for shape in self.shapes
+            shape.name: table_triggers(shape, self.numbers[shape.name], self.installation)
+            for shape in self.shapes
         } | {JOURNAL: (limit_trigger(self.limit),)}
 
     @cached_property
@@ -99,27 +105,31 @@ class Plan:
         return table if self.keys[table.name] else replace(table, key=())
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be done: ``pieces`` are statements that belong together."""
+
+    plan: Plan
+    record: Record
+    pieces: tuple[tuple[str, ...], ...]
+    seq: int
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Our tables, what is wanted, and that it is not there yet."""
+        _migrate(connection)
+        healing.widen(connection, self.plan.width)
+        healing.continue_behind(connection, self.seq)
+        write_begun(connection, self.record, self.plan.keys)
+
+    def finish(self, connection: sqlite3.Connection) -> None:
+        """That all is there."""
+        write_whole(connection, self.plan.fingerprint)
+
+
 def installed(connection: sqlite3.Connection) -> bool:
     """Whether capture stands here, in whatever shape."""
-    return _exists(connection, SETTINGS)
-
-
-def read_record(connection: sqlite3.Connection) -> Record:
-    """What the last install wrote; a blank record when there was none."""
-    if not installed(connection):
-        return Record()
-    found: dict[str, str] = dict(connection.execute(f"SELECT name, value FROM {SETTINGS}"))
-    if "generation" not in found:
-        return Record()
-    numbers = connection.execute(f"SELECT name, id FROM {CAPTURE} ORDER BY id").fetchall()
-    return Record(
-        Selection(tuple(json.loads(found["include"])), tuple(json.loads(found["exclude"]))),
-        int(found["journal_limit"]),
-        int(found["schema_version"]),
-        found["fingerprint"],
-        found["generation"],
-        int(found["last_id"]),
-        tuple(numbers),
+    return any(exists(connection, name) for name in (SETTINGS, JOURNAL)) or bool(
+        connection.execute(f"SELECT 1 FROM sqlite_schema WHERE {IS_CAPTURING} LIMIT 1").fetchone()
     )
 
 
@@ -136,24 +146,15 @@ def make_plan(
         if shape.name not in known:
             last += 1
         numbers[shape.name] = known.get(shape.name, last)
-    return Plan(schema, selection, numbers, record.limit)
-
-
-def installed_at(connection: sqlite3.Connection) -> float | None:
-    """When capture came here first, seconds since the epoch."""
-    found = connection.execute(f"SELECT value FROM {SETTINGS} WHERE name = 'installed_at'")
-    row = found.fetchone()
-    return None if row is None else float(row[0])
-
-
-def schema_version(connection: sqlite3.Connection) -> int:
-    """SQLite's own count of schema changes (and VACUUMs)."""
-    (version,) = connection.execute("PRAGMA main.schema_version").fetchone()
-    return int(version)
+    return Plan(schema, selection, numbers, record.limit, record.identity.first)
 
 
 def flaw(connection: sqlite3.Connection, record: Record, plan: Plan) -> str:
     """What is wrong with the capture that stands, as a short clause; empty when it is whole."""
+    if not all(exists(connection, name) for name in OWN_TABLES):
+        return "a table of Bequest's is missing"
+    if not (record.fingerprint and record.identity.installation):
+        return "an installation did not finish"
     if plan.fingerprint != record.fingerprint:
         return "the schema changed"
     if plan.hidden_rowids and schema_version(connection) != record.schema_version:
@@ -163,35 +164,56 @@ def flaw(connection: sqlite3.Connection, record: Record, plan: Plan) -> str:
     return ""
 
 
+def look(
+    connection: sqlite3.Connection,
+    selection: Selection | None,
+    limit: int | None,
+    known: Known | None = None,
+) -> Work | None:
+    """What is to be done, or ``None``, in the caller's transaction; writes nothing.
+
+    Raises `Refused` for a database that follows.
+    """
+    _refuse_following(connection)
+    before = read_record(connection)
+    if known is not None and not before.generation:
+        selection = selection or known.selection
+    identity = completed(connection, before.identity, known)
+    wanted = replace(before, limit=limit or before.limit, identity=identity)
+    plan = make_plan(connection, wanted, selection)
+    wanted = replace(wanted, selection=plan.selection)
+    whole = _revision(connection) == HEAD and not flaw(connection, before, plan)
+    if whole and wanted == before:
+        return None
+    numbers = tuple(sorted(plan.numbers.items(), key=lambda item: item[1]))
+    last = max([before.last_id, *plan.numbers.values()])
+    record = replace(wanted, numbers=numbers, last_id=last)
+    # A journal that is older than what was published was not lost: the database was rolled back.
+    lost = known is not None and not exists(connection, JOURNAL)
+    seq = known.seq if known is not None and lost else 0
+    return Work(plan, record, tuple(_pieces(connection, plan)), seq)
+
+
 def install(
     connection: sqlite3.Connection,
     selection: Selection | None,
     limit: int | None,
-    identity: Identity | None = None,
+    known: Known | None = None,
 ) -> bool:
-    """Make or repair everything inside the caller's write transaction; True when something was.
-
-    A database that does not say who it is becomes ``identity``.
-    """
-    _refuse_following(connection)
-    migrated = _migrate(connection)
-    before = read_record(connection)
-    wanted = replace(before, limit=limit or before.limit)
-    plan = make_plan(connection, wanted, selection)
-    changed = migrated or bool(flaw(connection, before, plan))
-    changed = changed or before != replace(wanted, selection=plan.selection)
-    if changed:
-        _widen(connection, plan.width)
-        _mend(connection, plan)
-    if identity is not None and not read_identity(connection).installation:
-        write_identity(connection, identity)
-        changed = True
-    _write(connection, before, plan, changed)
-    return changed
+    """Make or repair everything inside the caller's write transaction; True when something was."""
+    work = look(connection, selection, limit, known)
+    if work is None:
+        return False
+    work.begin(connection)
+    for piece in work.pieces:
+        for statement in piece:
+            connection.execute(statement)
+    work.finish(connection)
+    return True
 
 
 def _refuse_following(connection: sqlite3.Connection) -> None:
-    if not _exists(connection, FOLLOWING):
+    if not exists(connection, FOLLOWING):
         return
     row = connection.execute(f"SELECT promotion FROM {FOLLOWING} WHERE id = 1").fetchone()
     if row is not None and row[0] is None:
@@ -202,14 +224,17 @@ def _refuse_following(connection: sqlite3.Connection) -> None:
         )
 
 
-def uninstall(connection: sqlite3.Connection) -> None:
-    """Drop every trigger and table that `install` ever made, in the caller's transaction.
+def removal(connection: sqlite3.Connection) -> tuple[tuple[str, ...], ...]:
+    """What drops every trigger that was ever made; `drop_tables` comes after it.
 
     Raises `Refused` for a database that follows: its own triggers are kept in our table.
     """
     _refuse_following(connection)
-    for name, _, _, _ in _our_triggers(connection):
-        connection.execute(f"DROP TRIGGER {identifier(name)}")
+    return tuple((f"DROP TRIGGER {identifier(name)}",) for name, *_ in _our_triggers(connection))
+
+
+def drop_tables(connection: sqlite3.Connection) -> None:
+    """Drop every table that was ever made, in the caller's transaction."""
     for name in sorted(ALL_TABLES):
         connection.execute(f"DROP TABLE IF EXISTS {identifier(name)}")
 
@@ -229,17 +254,22 @@ class _Lent:
     rollback = close = commit
 
 
-def _migrate(connection: sqlite3.Connection) -> bool:
-    if _exists(connection, VERSION_TABLE):
-        found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
-        if found == (HEAD,) and all(_exists(connection, name) for name in TABLES):
-            return False
+def _revision(connection: sqlite3.Connection) -> str:
+    if not exists(connection, VERSION_TABLE):
+        return ""
+    found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
+    return "" if found is None else str(found[0])
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    if _revision(connection) == HEAD and all(exists(connection, name) for name in OWN_TABLES):
+        return
     from bequest_schema.migrations import NewerInstallation, upgrade
 
     engine = create_engine("sqlite://", creator=lambda: _Lent(connection), poolclass=StaticPool)
     try:
         with engine.connect() as lent, lent.begin():
-            return upgrade(lent)
+            upgrade(lent)
     except NewerInstallation as error:
         raise UsageError(
             f"Capture in this database was installed by a newer Bequest (revision {error}). "
@@ -249,13 +279,6 @@ def _migrate(connection: sqlite3.Connection) -> bool:
         if isinstance(error.orig, sqlite3.Error):
             raise error.orig from error
         raise
-
-
-def _exists(connection: sqlite3.Connection, table: str) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
-    )
-    return found.fetchone() is not None
 
 
 def _our_triggers(connection: sqlite3.Connection) -> list[tuple[str, str, str, int]]:
@@ -291,43 +314,22 @@ def _newest_of_others(connection: sqlite3.Connection) -> Iterable[tuple[str, int
     ).fetchall()
 
 
-def _mend(connection: sqlite3.Connection, plan: Plan) -> None:
+def _pieces(connection: sqlite3.Connection, plan: Plan) -> Iterator[tuple[str, ...]]:
+    """For each table with wrong triggers what makes them right; the journal's limit comes first."""
     wrong = _wrong_tables(connection, plan)
+    wanted = {fold(table): triggers for table, triggers in plan.triggers.items()}
+    standing: set[str] = set()
+    of_table: dict[str, list[str]] = {}
     for name, table, _, _ in _our_triggers(connection):
         if fold(table) in wrong:
-            connection.execute(f"DROP TRIGGER {identifier(name)}")
-    for table, triggers in plan.triggers.items():
-        if fold(table) in wrong:
-            for trigger in triggers:
-                connection.execute(trigger.sql)
-
-
-def _widen(connection: sqlite3.Connection, width: int) -> None:
-    columns = connection.execute(f"PRAGMA main.table_info({JOURNAL})").fetchall()
-    for index in range(len(columns) - 4, width):
-        connection.execute(f"ALTER TABLE {JOURNAL} ADD COLUMN k{index}")
-
-
-def _write(connection: sqlite3.Connection, before: Record, plan: Plan, changed: bool) -> None:
-    version = schema_version(connection)
-    if not changed and version == before.schema_version:
-        return
-    values = {
-        "include": json.dumps(plan.selection.include),
-        "exclude": json.dumps(plan.selection.exclude),
-        "journal_limit": str(plan.limit),
-        "schema_version": str(version),
-        "fingerprint": plan.fingerprint,
-        "generation": secrets.token_hex(8) if changed else before.generation,
-        "last_id": str(max([before.last_id, *plan.numbers.values()])),
-    }
-    connection.executemany(f"INSERT OR REPLACE INTO {SETTINGS} VALUES (?, ?)", values.items())
-    connection.execute(
-        f"INSERT OR IGNORE INTO {SETTINGS}"
-        " VALUES ('installed_at', (julianday('now') - 2440587.5) * 86400.0)"
-    )
-    connection.execute(f"DELETE FROM {CAPTURE}")
-    connection.executemany(
-        f"INSERT INTO {CAPTURE} VALUES (?, ?, ?)",
-        [(plan.numbers[name], name, json.dumps(key)) for name, key in plan.keys.items()],
-    )
+            standing.add(name)
+            of_table.setdefault(fold(table), []).append(name)
+    for table in sorted(wrong, key=lambda table: table != fold(JOURNAL)):
+        making = wanted.get(table, ())
+        # A name that is wanted here may still stand at a table that was called so before.
+        going = standing.intersection((*of_table.get(table, ()), *(each.name for each in making)))
+        standing -= going
+        yield (
+            *(f"DROP TRIGGER {identifier(name)}" for name in sorted(going)),
+            *(each.sql for each in making),
+        )

@@ -10,7 +10,7 @@ own transactions. Bequest itself removes none. The newest row stays, so ``seq`` 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -54,7 +54,7 @@ def newest(connection: sqlite3.Connection, generation: str) -> Position:
     return Position(row[0], repr(row[1]), generation) if row else Position(0, "", generation)
 
 
-def gap(connection: sqlite3.Connection, position: Position, known: frozenset[int]) -> str:
+def gap(connection: sqlite3.Connection, position: Position, known: Set[int]) -> str:
     """Why the journal behind ``position`` is not whole, as a short clause; empty when it is."""
     if position.seq and not _is_anchored(connection, position):
         return "the journal does not reach back to the last publish"
@@ -68,7 +68,7 @@ def gap(connection: sqlite3.Connection, position: Position, known: frozenset[int
     first, last = min(row[2] for row in behind), max(row[3] for row in behind)
     if first != position.seq + 1 or last - first + 1 != count:
         return "rows of the journal are missing"
-    if not known.issuperset(row[0] for row in behind):
+    if not all(row[0] in known for row in behind):
         return "the journal names a table that is not captured"
     return ""
 
@@ -79,11 +79,11 @@ def _is_anchored(connection: sqlite3.Connection, position: Position) -> bool:
 
 
 def mutations(
-    connection: sqlite3.Connection, position: Position, tables: dict[int, Table]
+    connection: sqlite3.Connection, position: Position, tables: Mapping[int, Table]
 ) -> Iterator[Mutation]:
     """What was journalled behind ``position``; rows of unknown tables (a `gap`) are left out."""
-    width = max([len(table.key) for table in tables.values()], default=0)
-    names = "".join(f", k{index}" for index in range(width))
+    columns = connection.execute(f"PRAGMA main.table_info({JOURNAL})").fetchall()
+    names = "".join(f", {name}" for _, name, *_ in columns if name[0] == "k")
     sql = f"SELECT at, tab, op{names} FROM {JOURNAL} WHERE seq > ? ORDER BY seq"
     for at, number, operation, *key in rows(connection, sql, (position.seq,)):
         table = tables.get(number) if isinstance(number, int) else None

@@ -1,9 +1,10 @@
 """A controller's own migrations, while capture is installed.
 
-SQLite refuses to drop a column that a trigger names, and ours name the columns of unique indexes.
-A migration that drops the index and then the column must not fail because of Bequest, so the
-triggers are lifted for it. Nothing is missed: missing triggers are a fault at the next cut, and a
-fault means a rewrite from the tables.
+SQLite refuses to drop a column that a trigger names, and ours name the columns of unique indexes;
+and it compiles no statement that fires a trigger whose table is missing. A migration that drops the
+index and then the column, or every table that it finds, must not fail because of Bequest. So the
+triggers in question are lifted right before such a statement, in its transaction. Nothing is
+missed: missing triggers are a flaw at the next cut, and that means a rewrite from the tables.
 """
 
 from __future__ import annotations
@@ -16,46 +17,102 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 
+from bequest_schema.tables import JOURNAL
+
+from ...autogenerate import hidden
 from . import installation
 from .catalog import IS_OUR_TRIGGER
-from .text import identifier
+from .text import Token, fold, identifier, literal, tokens
 
-_BREAKS = re.compile(r"\s*ALTER\s+TABLE\b.*\b(DROP|RENAME)\b", re.IGNORECASE | re.DOTALL)
+_STARTS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:ALTER|DROP)\b", re.IGNORECASE | re.DOTALL)
 
 
 @contextmanager
 def migration(connection: Connection) -> Generator[None]:
-    """Lift capture from ``connection``'s database, and put it back in the same transaction.
+    """Lift what is in the way of each statement on ``connection``, and put all back at the end.
 
-    Does nothing where capture is not installed. Use it inside the migration's transaction.
+    Use it inside the migration's transaction. Where capture is not installed nothing is done, but
+    that autogenerate does not see Bequest's tables.
     """
     cursor = connection.connection.cursor()
-    lifted = _lift(cursor)
+    captured = bool(_standing(cursor, ""))
     cursor.close()
-    yield
+    undo = _lift_before(connection)
+    try:
+        with hidden():
+            yield
+    finally:
+        undo()
     driver = connection.connection.driver_connection
-    # An asynchronous driver's connection cannot be used here; the next cut mends it then.
-    if lifted and isinstance(driver, sqlite3.Connection):
+    # An asynchronous driver's connection cannot be used here; the next cut repairs it then.
+    if captured and isinstance(driver, sqlite3.Connection):
         installation.install(driver, None, None)
 
 
-def lift_on_alter(engine: Any) -> Callable[[], None]:
-    """Lift capture when a column goes or gets a name through ``engine``; returns the undo."""
-    listened = getattr(engine, "sync_engine", engine)
+def attend(engine: Any) -> Callable[[], None]:
+    """Lift what is in the way of each statement through ``engine``; returns the undo."""
+    return _lift_before(getattr(engine, "sync_engine", engine))
 
-    def before(
-        connection: object, cursor: Any, statement: str, parameters: object, *_: object
-    ) -> None:
-        if _BREAKS.match(statement):
-            _lift(cursor)
+
+def _lift_before(listened: Any) -> Callable[[], None]:
+    def before(_: object, cursor: Any, statement: str, *__: object) -> None:
+        table = broken_by(statement)
+        if table is not None:
+            _lift(cursor, table)
 
     event.listen(listened, "before_cursor_execute", before)
     return lambda: event.remove(listened, "before_cursor_execute", before)
 
 
-def _lift(cursor: Any) -> bool:
-    cursor.execute(f"SELECT name FROM sqlite_master WHERE {IS_OUR_TRIGGER}")
-    names = [row[0] for row in cursor.fetchall()]
-    for name in names:
-        cursor.execute(f"DROP TRIGGER IF EXISTS {identifier(name)}")
-    return bool(names)
+def broken_by(statement: str) -> str | None:
+    """The table whose triggers must go before ``statement``: empty for all of them, or ``None``."""
+    if not _STARTS.match(statement):
+        return None
+    verb, kind, *rest = [*tokens(statement), _END, _END]
+    if kind.name != "table":
+        return None
+    if [token.name for token in rest[:2]] == ["if", "exists"]:
+        rest = rest[2:]
+    qualified = len(rest) > 2 and rest[1].text == "."
+    table = _plain(rest[2 if qualified else 0])
+    if verb.name == "drop":
+        return "" if fold(table) == JOURNAL else None
+    return table if any(token.name in ("drop", "rename") for token in rest[1:]) else None
+
+
+_END = Token("mark", "", 0, 0)
+
+
+def _plain(token: Token) -> str:
+    if token.kind == "word":
+        return token.text
+    closing = token.text[-1:]
+    return token.text[1:-1].replace(closing * 2, closing)
+
+
+def _standing(cursor: Any, table: str) -> list[str]:
+    """Our triggers of ``table``, or all: also where an ALTER would trip over a missing journal."""
+    of_table = ""
+    if table:
+        of_table = (
+            f" AND (tbl_name = {literal(table)} COLLATE NOCASE OR NOT EXISTS"
+            f" (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{JOURNAL}'))"
+        )
+    cursor.execute(f"SELECT name FROM sqlite_master WHERE {IS_OUR_TRIGGER}{of_table}")
+    return [row[0] for row in cursor.fetchall()]
+
+
+def _lift(cursor: Any, table: str) -> None:
+    names = _standing(cursor, table)
+    if not names:
+        return
+    # One transaction also where the controller is in none; else each trigger is one of its own.
+    cursor.execute("SAVEPOINT bequest_lift")
+    try:
+        for name in names:
+            cursor.execute(f"DROP TRIGGER IF EXISTS {identifier(name)}")
+    except BaseException:
+        cursor.execute("ROLLBACK TO bequest_lift")
+        raise
+    finally:
+        cursor.execute("RELEASE bequest_lift")

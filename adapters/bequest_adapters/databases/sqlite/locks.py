@@ -12,10 +12,10 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
-from filelock import FileLock, Timeout
-
+from bequest import forking
 from bequest.errors import Unreachable
 
+from ...lockfile import LockFile
 from .connection import Location
 
 POLL_SECONDS = 0.01
@@ -28,20 +28,19 @@ class Locks:
         self._location = location
         self._publishing = f"{location.path}-bequest.lock"
         self._leading = f"{location.path}-bequest.leader"
-        self._leader: FileLock | None = None
+        self._leader: LockFile | None = None
         self._guard = threading.Lock()
+        forking.enrol(self)
 
     @contextmanager
     def exclusive(self, timeout_seconds: float) -> Generator[None]:
         """Hold the right to publish. Raises `Unreachable` when it is not free in time."""
         lock = self._lock(self._publishing)
-        try:
-            lock.acquire(timeout=timeout_seconds, poll_interval=POLL_SECONDS)
-        except Timeout as error:
+        if not lock.acquire(timeout_seconds, POLL_SECONDS):
             raise Unreachable(
                 f"Another process is publishing {self._location.name} and did not finish in "
                 f"{timeout_seconds:g} s. Its publish goes on; try again, or stop that process."
-            ) from error
+            )
         try:
             yield
         finally:
@@ -53,12 +52,9 @@ class Locks:
             if self._leader is not None:
                 return True
             lock = self._lock(self._leading)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                return False
-            self._leader = lock
-            return True
+            if lock.acquire(0, POLL_SECONDS):
+                self._leader = lock
+            return self._leader is not None
 
     def release(self) -> None:
         """Stop leading."""
@@ -74,8 +70,16 @@ class Locks:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def _lock(self, path: str) -> FileLock:
-        # Whoever may open the database must be able to open its lock. One object per holder: an
-        # object of filelock lets its own second acquirer in.
-        mode = stat.S_IMODE(os.stat(self._location.path).st_mode) & 0o666
-        return FileLock(path, mode=mode, thread_local=False)
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`: the parent goes on leading."""
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`: a child does not lead because its parent does."""
+        self._leader = None
+        self._guard = threading.Lock()
+
+    def _lock(self, path: str) -> LockFile:
+        # Whoever may open the database must be able to open its lock.
+        database = self._location.path
+        mode = stat.S_IMODE(os.stat(database).st_mode) & 0o666
+        return LockFile(path, mode=mode, beside=(database,))

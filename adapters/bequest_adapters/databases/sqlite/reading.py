@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from bequest.model import Key, Row, Table, Value
 
@@ -134,7 +134,7 @@ def lookup(
     """
     clean = [key for key in keys if all(map(_is_plain, key))]
     odd = [key for key in keys if not all(map(_is_plain, key))]
-    if not table.key or shape is None or not _has_collations(shape):
+    if not table.key or shape is None or shape.foreign_collations:
         yield from _by_scan(connection, table, keys)
         return
     limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
@@ -206,21 +206,13 @@ def _is_utf8(connection: sqlite3.Connection) -> bool:
     return str(encoding) == "UTF-8"
 
 
-_BUILT_IN = frozenset({"BINARY", "NOCASE", "RTRIM"})
+def stand_in_for_collations(connection: sqlite3.Connection, collations: Iterable[str]) -> None:
+    """Let b-trees be walked whose collations only the application knows.
 
-
-def _has_collations(shape: TableShape) -> bool:
-    return all(collation.upper() in _BUILT_IN for collation in shape.key_collations)
-
-
-def stand_in_for_collations(connection: sqlite3.Connection, shape: TableShape) -> None:
-    """Let a b-tree be walked whose collation only the application knows.
-
-    Walking from one end to the other compares nothing; but SQLite refuses to open it otherwise.
+    Walking from one end to the other compares nothing; but SQLite refuses to open them otherwise.
     """
-    for collation in shape.key_collations:
-        if collation.upper() not in _BUILT_IN:
-            connection.create_collation(collation, _compare)
+    for collation in collations:
+        connection.create_collation(collation, _compare)
 
 
 def _compare(left: str, right: str) -> int:

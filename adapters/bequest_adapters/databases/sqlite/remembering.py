@@ -7,75 +7,23 @@ bases take turns, because a record that was written before the newest base still
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, Final
 
 from bequest.model import Attributes, Intent, Memory, Value
-from bequest_schema.tables import SETTINGS
 
+from . import journal
+from .identity import Identity, Known
 from .sidefile import SideFile
 
 MEMORY: Final = "memory"
+IDENTITY: Final = "identity"
 BASES: Final = ("attributes 0", "attributes 1")
 FEW_ATTRIBUTES: Final = 16
 """So many may differ from their base whatever its size."""
 _IN_DATABASE: Final = frozenset({"installation", "lineage", "epoch", "copied"})
 _COLUMNS: Final = tuple(item.name for item in fields(Memory) if item.name not in _IN_DATABASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who the database says that it is. ``earlier``: its installations before an adoption."""
-
-    installation: str = ""
-    lineage: str = ""
-    epoch: int = 0
-    earlier: tuple[str, ...] = ()
-
-    @property
-    def installations(self) -> tuple[str, ...]:
-        """All of them, the present one first."""
-        return (self.installation, *self.earlier) if self.installation else ()
-
-
-def read_identity(connection: sqlite3.Connection) -> Identity:
-    """Who the database is; blank where it does not say."""
-    found: dict[str, str] = dict(
-        connection.execute(
-            f"SELECT name, value FROM {SETTINGS}"
-            " WHERE name IN ('installation', 'lineage', 'epoch', 'earlier_installations')"
-        )
-    )
-    if not found.get("installation"):
-        return Identity()
-    return Identity(
-        found["installation"],
-        found.get("lineage", ""),
-        int(found.get("epoch", "0")),
-        tuple(json.loads(found.get("earlier_installations", "[]"))),
-    )
-
-
-def write_identity(connection: sqlite3.Connection, identity: Identity) -> None:
-    """Let the database say who it is, in the caller's transaction."""
-    values = {
-        "installation": identity.installation,
-        "lineage": identity.lineage,
-        "epoch": str(identity.epoch),
-        "earlier_installations": json.dumps(identity.earlier),
-    }
-    connection.executemany(f"INSERT OR REPLACE INTO {SETTINGS} VALUES (?, ?)", values.items())
-
-
-def succeeded(before: Identity, memory: Memory) -> Identity:
-    """Who a database is that ``memory`` says it is, and that was ``before``."""
-    earlier = before.earlier
-    if before.installation and before.installation != memory.installation:
-        earlier = (before.installation, *earlier)[:8]
-    return Identity(memory.installation, memory.lineage, memory.epoch, earlier)
 
 
 def recall(identity: Identity, side: SideFile) -> Memory:
@@ -124,6 +72,34 @@ def remember(memory: Memory, side: SideFile, *, durable: bool) -> None:
         for intent in memory.intents
     ]
     side.append(installation, {**records, MEMORY: record}, durable=durable)
+
+
+def introduce(identity: Identity, side: SideFile) -> None:
+    """Make the side file that of the database ``identity``, before that says so itself.
+
+    Raises `OSError`.
+    """
+    if not side.is_own():
+        side.own(identity.installation)
+    side.append("", {IDENTITY: asdict(identity)}, durable=True)
+    if side.read(identity.installation, MEMORY) is None:
+        remember(Memory(installation=identity.installation), side, durable=True)
+
+
+def known(side: SideFile) -> Known | None:
+    """Whose side file this is, for a database that lost its settings; ``None``: nobody's here."""
+    found = side.read("", IDENTITY) if side.is_own() else None
+    if found is None:
+        return None
+    identity = Identity(**{**found, "earlier": tuple(found["earlier"])})
+    return Known(identity, last_seq(identity, side))
+
+
+def last_seq(identity: Identity, side: SideFile) -> int:
+    """The last row of the journal that was ever published, or about to be; 0 for none."""
+    memory = recall(identity, side)
+    positions = [memory.position, *(intent.position for intent in memory.intents)]
+    return max(journal.parse(position).seq for position in positions)
 
 
 def _difference(base: Attributes, now: Attributes) -> dict[str, list[Value]]:

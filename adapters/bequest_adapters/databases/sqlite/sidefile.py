@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import stat
 import threading
 from collections.abc import Generator, Mapping
@@ -32,6 +33,8 @@ from typing import Any, Final
 
 from bequest.snapshot.frame import pack, unpack
 
+from ...belonging import give
+
 MAGIC: Final = "bequest side file"
 VERSION: Final = 1
 HEADER: Final = "header"
@@ -39,6 +42,8 @@ COMPACT_BYTES: Final = 256 * 1024
 """A smaller file is not worth a rewrite."""
 COMPACT_FACTOR: Final = 8
 """A file is rewritten when it is so many times as large as what counts in it."""
+HEAD_BYTES: Final = 64
+"""The first bytes of a file, which hold a random number: no two files begin alike."""
 RECORD_LIMIT: Final = 64 * 1024 * 1024
 _CHECK_BYTES: Final = 8
 _LENGTH_BYTES: Final = 4
@@ -49,6 +54,7 @@ class _Seen:
     """What was read so far of the file that bears the name now."""
 
     inode: int = 0
+    head: bytes = b""
     end: int = 0
     own_inode: int = 0
     live_bytes: int = 0
@@ -141,8 +147,10 @@ class SideFile:
         """Take in what was appended since; all of it when another file bears the name now."""
         found = os.fstat(file)
         seen = self._seen
-        if found.st_ino != seen.inode or found.st_size < seen.end:
-            seen = self._seen = _Seen(inode=found.st_ino)
+        # The inode number of a file that was replaced may be given to its successor.
+        head = os.pread(file, HEAD_BYTES, 0)
+        if (found.st_ino, head) != (seen.inode, seen.head) or found.st_size < seen.end:
+            seen = self._seen = _Seen(found.st_ino, head)
         if found.st_size == seen.end:
             return
         data = os.pread(file, found.st_size - seen.end, seen.end)
@@ -159,8 +167,14 @@ class SideFile:
         mode = self._mode()
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
+            give(file, self._database, os.path.dirname(self.path))
             os.fchmod(file, mode)
-            header = {"magic": MAGIC, "version": VERSION, "inode": os.fstat(file).st_ino}
+            header = {
+                "nonce": secrets.token_bytes(16),
+                "magic": MAGIC,
+                "version": VERSION,
+                "inode": os.fstat(file).st_ino,
+            }
             parts = [_encoded("", HEADER, header)]
             parts += [_encoded(*key, record) for key, record in records.items() if key[1] != HEADER]
             _write(file, 0, b"".join(parts))

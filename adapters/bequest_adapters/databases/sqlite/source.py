@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 from bequest import ancestry
-from bequest.model import Memory, Pending, Selection, Standing
+from bequest.model import Memory, Pending, Place, Selection, Standing
+from bequest.ports import Unsettled
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, SETTINGS
 
-from . import installation, journal, lifting, remembering
-from .connection import Connections, Location, translated
+from . import healing, installation, installing, journal, lifting, record, remembering
+from .catalog import exists
+from .connection import QUIET_SECONDS, Connections, Location, places, translated
 from .copy import copied
-from .cut import SqliteCut
-from .durability import sync_commits
-from .installation import Plan, Record
+from .cut import Sound, SqliteCut
+from .durability import is_wal, sync_commits
+from .identity import Identity, Known, installation_in_triggers, read_identity, write_identity
 from .locks import Locks
-from .remembering import Identity, read_identity, succeeded, write_identity
+from .quiet import Moved
 from .sidefile import SideFile
 from .target_following import standing_row
 
@@ -41,7 +44,9 @@ class SqliteSource:
         self._locks = Locks(location)
         self._side = SideFile(location.path)
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
-        self._sound: tuple[Record, int, Plan] | None = None
+        self._sound: Sound | None = None
+        # Since when no cut without a lock has counted; 0 when the last one did.
+        self._unsettled = 0.0
 
     @property
     def name(self) -> str:
@@ -56,56 +61,66 @@ class SqliteSource:
         except OSError:
             return None
 
+    def places(self) -> Sequence[Place]:
+        """`bequest.ports.Occupying.places`."""
+        return places(self._location)
+
     def wake_paths(self) -> tuple[str, ...]:
         """The file whose changes, and whose log's, are worth a look."""
         return (self._location.path,)
 
     def attend(self, engine: object) -> Callable[[], None]:
         """Keep migrations through the controller's engine from failing because of capture."""
-        return lifting.lift_on_alter(engine)
+        return lifting.attend(engine)
 
     def installed(self) -> bool:
         """`Source.installed`."""
-        with self._connections.use() as connection:
-            return installation.installed(connection)
+        return self._connections.read(installation.installed)
 
     def install(self, selection: Selection | None = None) -> bool:
-        """`Source.install`.
+        """`Source.install`, in short transactions; see `installing`.
 
-        The side file knows the new installation before the database does: after a crash in between
+        The side file knows a new installation before the database does: after a crash in between
         the database is new, and never looks like a copy.
         """
-        identity = self._identity() or self._introduced()
-        with self._connections.transaction() as connection:
-            return installation.install(connection, selection, self._journal_limit, identity)
+        if self._connections.read(partial(_is_whole, selection, self._journal_limit)):
+            return False
+        with self._connections.writing() as connection:
+            known = self._known(connection)
+            return installing.install(connection, selection, self._journal_limit, known)
 
-    def _introduced(self) -> Identity:
-        identity = Identity(uuid.uuid4().hex, str(uuid.uuid4()), 1)
-        with translated(self._location):
-            if not self._side.is_own():
-                self._side.own(identity.installation)
-            remembering.remember(
-                Memory(installation=identity.installation), self._side, durable=True
-            )
-        return identity
+    def _known(self, connection: sqlite3.Connection) -> Known:
+        """Who the database is to be, unless it says so itself; what was published last."""
+        identity = read_identity(connection)
+        if identity.installation:
+            return Known(identity, remembering.last_seq(identity, self._side))
+        surviving = installation_in_triggers(connection)
+        known = remembering.known(self._side)
+        if known is None or surviving != known.identity.first:
+            known = Known(Identity(surviving or uuid.uuid4().hex, str(uuid.uuid4()), 1))
+            remembering.introduce(known.identity, self._side)
+        return known
+
+    def heal(self) -> None:
+        """`bequest.ports.Healing.heal`."""
+        if not self._connections.read(healing.is_needed):
+            return
+        with self._connections.use() as connection:
+            if healing.is_needed(connection):
+                healing.heal(connection, self._known(connection).seq)
 
     def _identity(self) -> Identity | None:
-        with self._connections.use() as connection:
-            if not _has(connection, SETTINGS):
-                return None
-            found = read_identity(connection)
-            return found if found.installation else None
+        return self._connections.read(_identity)
 
     def followed(self) -> Standing | None:
         """Where this database stands in an object that it follows; ``None`` when it does not."""
-        with self._connections.use() as connection:
-            row = standing_row(connection, "standing")
-            return None if row is None else Standing(**unpack(row[0]))
+        row = self._connections.read(partial(standing_row, columns="standing"))
+        return None if row is None else Standing(**unpack(row[0]))
 
     def uninstall(self) -> None:
         """`Source.uninstall`, with the lock files and the side file."""
-        with self._connections.transaction() as connection:
-            installation.uninstall(connection)
+        with self._connections.writing() as connection:
+            installing.uninstall(connection)
         self._sound = None
         with translated(self._location):
             self._side.remove()
@@ -119,6 +134,7 @@ class SqliteSource:
             holding.__enter__()
         try:
             self._connections.renew()
+            self.heal()
             yield
         finally:
             holding.__exit__(None, None, None)
@@ -137,29 +153,25 @@ class SqliteSource:
     def remember(self, memory: Memory, *, durable: bool) -> None:
         """`Source.remember`; the database is written to only when it becomes another one."""
         before = self._identity() or Identity()
-        after = succeeded(before, memory)
+        memory = before.named(memory)
+        after = before.succeeded(memory)
         if after != before:
             with self._connections.transaction() as connection:
                 write_identity(connection, after)
         if durable or after != before:
             self._sync_commits()
         with translated(self._location):
-            if after != before and not self._side.is_own():
-                self._side.own(memory.installation)
+            if after != before:
+                remembering.introduce(after, self._side)
             remembering.remember(memory, self._side, durable=durable or after != before)
 
     def _sync_commits(self) -> None:
-        with self._connections.use() as connection:
-            sync_commits(self._location.path, wal=_is_wal(connection))
+        with translated(self._location):
+            sync_commits(self._location.path, wal=is_wal(self._location.path))
 
     def descends(self, origin: str) -> bool | None:
         """`Source.descends`."""
-        with self._connections.use() as connection:
-            if not (_has(connection, JOURNAL) and _has(connection, SETTINGS)):
-                return None
-            connection.execute("BEGIN")
-            known = read_identity(connection).installations
-            return ancestry.descends(origin, known, partial(journal.holds, connection))
+        return self._connections.read(partial(_descends, origin))
 
     def note(self, name: str, text: str) -> None:
         """`bequest.ports.Notes.note`: in the side file."""
@@ -181,19 +193,35 @@ class SqliteSource:
         """`Source.trim`: nothing. The journal's own trigger does it, in the controller's turn."""
 
     @contextmanager
-    def cut(self, memory: Memory) -> Generator[SqliteCut]:
+    def cut(self, memory: Memory, *, again: bool = False) -> Generator[SqliteCut]:
         """`Source.cut`: a deferred read transaction. In WAL mode it never disturbs a writer.
 
-        In rollback-journal mode it does, so where all rows are to be read (``memory`` has no
-        position) the cut is taken on a copy; the writers wait while the pages are copied.
+        In rollback-journal mode it does. Where the caller can take another one it is therefore
+        taken without a lock (`quiet`), for `QUIET_SECONDS` at most: then the lock is taken after
+        all. Otherwise, and where all rows are to be read, it is taken on a copy.
         """
-        with self._connections.use() as connection:
-            connection.execute("BEGIN")
-            if memory.position or _is_wal(connection):
+        with translated(self._location):
+            wal = is_wal(self._location.path)
+        if not wal and not (again and memory.position):
+            with copied(self._connections, self._location) as copy:
+                yield self._cut_on(copy, memory)
+        elif not wal and self._connections.is_quiet() and self._may_look():
+            try:
+                with self._connections.looked(self._unsettled + QUIET_SECONDS) as connection:
+                    yield self._cut_on(connection, memory)
+            except Moved as error:
+                self._sound = None  # it may have been seen in a state that never was
+                raise Unsettled(str(error)) from error
+            self._unsettled = 0.0
+        else:
+            with self._connections.use() as connection:
+                connection.execute("BEGIN")
                 yield self._cut_on(connection, memory)
-            else:
-                with copied(connection, self._location) as copy:
-                    yield self._cut_on(copy, memory)
+            self._unsettled = 0.0
+
+    def _may_look(self) -> bool:
+        self._unsettled = self._unsettled or time.monotonic()
+        return time.monotonic() < self._unsettled + QUIET_SECONDS
 
     def _cut_on(self, connection: sqlite3.Connection, memory: Memory) -> SqliteCut:
         found = SqliteCut(connection, self._location, memory, self._sound)
@@ -202,21 +230,15 @@ class SqliteSource:
 
     def pending(self, memory: Memory) -> Pending:
         """`Source.pending`; see `journal.pending` for what counts as a transaction."""
-        with self._connections.use() as connection:
-            if not _has(connection, JOURNAL):
-                return Pending(0, 0, None)
-            found = journal.pending(connection, journal.parse(memory.position))
-            if memory.serial or memory.position:
-                return found
-            # Never published: all that was there before the journal is waiting as well.
-            since = installation.installed_at(connection)
-            return replace(found, transactions=max(1, found.transactions), since=since)
+        return self._connections.read(partial(_pending, memory))
 
     def moved(self, memory: Memory) -> bool:
         """`bequest.ports.Watchful.moved`."""
-        with self._connections.use() as connection:
-            connection.execute("BEGIN")
-            return bool(SqliteCut(connection, self._location, memory, self._sound).fault)
+        return self._connections.read(
+            lambda connection: bool(
+                SqliteCut(connection, self._location, memory, self._sound).fault
+            )
+        )
 
     def close(self) -> None:
         """`Source.close`."""
@@ -224,13 +246,36 @@ class SqliteSource:
         self._connections.close()
 
 
-def _is_wal(connection: sqlite3.Connection) -> bool:
-    (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
-    return bool(mode == "wal")
-
-
-def _has(connection: sqlite3.Connection, table: str) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
+def _is_whole(
+    selection: Selection | None, limit: int | None, connection: sqlite3.Connection
+) -> bool:
+    """Whether there is nothing to install; asked without the lock that `installing` may take."""
+    identity = read_identity(connection)
+    return (
+        bool(identity.installation)
+        and not healing.is_needed(connection)
+        and installation.look(connection, selection, limit, Known(identity)) is None
     )
-    return found.fetchone() is not None
+
+
+def _identity(connection: sqlite3.Connection) -> Identity | None:
+    found = read_identity(connection)
+    return found if found.installation else None
+
+
+def _descends(origin: str, connection: sqlite3.Connection) -> bool | None:
+    if not (exists(connection, JOURNAL) and exists(connection, SETTINGS)):
+        return None
+    known = read_identity(connection).installations
+    return ancestry.descends(origin, known, partial(journal.holds, connection))
+
+
+def _pending(memory: Memory, connection: sqlite3.Connection) -> Pending:
+    if not exists(connection, JOURNAL):
+        return Pending(0, 0, None)
+    found = journal.pending(connection, journal.parse(memory.position))
+    if memory.serial or memory.position:
+        return found
+    # Never published: all that was there before the journal is waiting as well.
+    since = record.installed_at(connection)
+    return replace(found, transactions=max(1, found.transactions), since=since)

@@ -17,6 +17,7 @@ from bequest.errors import UsageError
 
 from . import remembering
 from .connection import locate
+from .identity import Identity
 from .sidefile import SideFile
 from .target_checks import is_vacant, problems
 from .target_faults import said
@@ -86,8 +87,7 @@ class SqliteTarget:
             return
         side = SideFile(self._path)
         with said(self.name, "writing down what it inherits"):
-            if not side.is_own():
-                side.own(memory.installation)
+            remembering.introduce(Identity().succeeded(memory), side)
             remembering.remember(memory, side, durable=True)
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 from bequest.errors import Denied, Refused
 
+from ...belonging import give, private_mode
 from .connection import primary_code
 from .target_content import has_definitions, has_rows
 from .target_faults import UNREADABLE, in_use, said
@@ -68,6 +69,10 @@ class WorkFile:
         with said(self._name, "writing the restored file to the disk"):
             if os.path.exists(self._destination):
                 self._resemble(os.stat(self._destination))
+            else:
+                folder = os.path.dirname(self._destination)
+                give(self._file, folder)
+                os.fchmod(self._file, private_mode(folder))
             os.fsync(self._file)
 
     def _resemble(self, like: os.stat_result) -> None:
@@ -278,7 +283,11 @@ def keep_copy(uri: str, path: str) -> str:
     Of use where the file itself is written on. The caller keeps others from writing.
     """
     work = f"{_prefix(path)}{secrets.token_hex(8)}"
-    os.close(os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE))
+    file = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
+    try:
+        give(file, path)
+    finally:
+        os.close(file)
     try:
         with closing(sqlite3.connect(uri, uri=True)) as old, closing(sqlite3.connect(work)) as copy:
             old.backup(copy)
@@ -300,6 +309,11 @@ def _lasting_names(path: str) -> Iterator[str]:
 
 def _copy(path: str, kept: str) -> None:
     try:
+        file = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
+        try:
+            give(file, path)
+        finally:
+            os.close(file)
         shutil.copy2(path, kept)
         with open(kept, "rb+") as copied:
             os.fsync(copied.fileno())

@@ -22,13 +22,15 @@ from sqlalchemy import URL
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.schema import CreateTable
 
+from bequest import forking
 from bequest.errors import Refused, Unreachable
 from bequest.model import Attributes, Catalog, Key, Memory, Row, Standing, Step, Table, Value
 from bequest.snapshot.frame import pack, unpack
 from bequest_schema.tables import FOLLOWING, SETTINGS, following
 
+from ...belonging import give, private_mode
 from .catalog import IS_OUR_TRIGGER
-from .connection import BUSY_SECONDS, Location, locate, translated
+from .connection import BUSY_SECONDS, Location, abandon, locate, translated
 from .remembering import memory_of, plain_of
 from .target_content import has_definitions, has_rows
 from .target_faults import said
@@ -59,6 +61,7 @@ class SqliteFollowing:
         self._location = location
         self._open: sqlite3.Connection | None = None
         self._loading: tuple[Catalog, _InPlace] | None = None
+        forking.enrol(self)
 
     @property
     def name(self) -> str:
@@ -182,11 +185,30 @@ class SqliteFollowing:
         path = os.path.realpath(self._location.path)
         check_place(path, self.name)
         with suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE))
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
+            try:
+                give(file, os.path.dirname(path))
+                os.fchmod(file, private_mode(os.path.dirname(path)))
+            finally:
+                os.close(file)
+
+    def before_fork(self) -> None:
+        """`bequest.forking.Forkable.before_fork`."""
+        self.close()
+
+    def forget(self) -> None:
+        """`bequest.forking.Forkable.forget`."""
+        if self._open is not None:
+            abandon(self._open)
+            self._open = None
+
+    def _interrupt(self) -> None:
+        if self._open is not None:
+            self._open.interrupt()
 
     @contextmanager
     def _using(self) -> Generator[sqlite3.Connection]:
-        with translated(self._location):
+        with forking.guard(self._interrupt), translated(self._location):
             if self._open is None:
                 self._open = sqlite3.connect(
                     self._location.uri,

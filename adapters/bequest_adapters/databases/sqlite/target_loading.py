@@ -27,7 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from bequest.errors import BequestError, Refused, SnapshotDamaged
 from bequest.model import Attributes, Catalog, Memory, Row, SchemaObject, Table, Value
 
-from . import installation, reading, remembering
+from . import installation, reading
+from .identity import Identity, Known
 from .target_apart import APART_ROWS, Apart
 from .target_beside import as_it_is, beside, is_still, open_beside
 from .target_faults import said
@@ -444,8 +445,8 @@ class SqliteLoading:
         """`bequest.ports.Heir.inherit`, with capture, before the file has its name."""
         with said(self._name, "writing down what it inherits"):
             self._connection.execute("BEGIN")
-            identity = remembering.succeeded(remembering.Identity(), memory)
-            installation.install(self._connection, None, None, identity)
+            known = Known(Identity().succeeded(memory))
+            installation.install(self._connection, None, None, known)
         self._flush()
         self.inherited = memory
 

@@ -7,16 +7,17 @@ locked a file that bears its name no more tries again.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from bequest.errors import Refused
 
+from ...lockfile import LockFile
+
 POLL_SECONDS: Final = 0.05
+LOCK_MODE: Final = 0o600
 
 
 @contextmanager
@@ -26,36 +27,20 @@ def turn(path: str, name: str, timeout_seconds: float) -> Generator[None]:
     Where no file can be made there is nothing to hold: the restore finds that out for itself.
     """
     folder, base = os.path.split(path)
-    lock = os.path.join(folder, f".{base}.bequest-restoring")
-    deadline = time.monotonic() + timeout_seconds
-    file = -1
-    try:
-        while (file := _take(lock)) < 0:
-            if time.monotonic() >= deadline:
-                raise Refused(
-                    f"Another restore into {name} is at work. Nothing was changed by this one. "
-                    "Wait for the other to end, then look at what it did."
-                )
-            time.sleep(POLL_SECONDS)
-    except OSError:
-        file = -1
+    name_of_lock = os.path.join(folder, f".{base}.bequest-restoring")
+    lock = LockFile(name_of_lock, mode=LOCK_MODE, beside=(path, folder))
+    taken = False
+    with suppress(OSError):
+        taken = lock.acquire(timeout_seconds, POLL_SECONDS)
+        if not taken:
+            raise Refused(
+                f"Another restore into {name} is at work. Nothing was changed by this one. "
+                "Wait for the other to end, then look at what it did."
+            )
     try:
         yield
     finally:
-        if file >= 0:
+        if taken:
             with suppress(OSError):
-                os.unlink(lock)
-            os.close(file)
-
-
-def _take(lock: str) -> int:
-    """The locked file's descriptor, or -1 while somebody else has it. Raises `OSError`."""
-    file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(file), os.stat(lock)):
-            return file
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(file)
-    return -1
+                os.unlink(name_of_lock)
+            lock.release()

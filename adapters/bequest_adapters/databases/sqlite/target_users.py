@@ -10,6 +10,7 @@ import os
 from typing import Final
 
 from .connection import identity
+from .durability import kept
 
 COMPANIONS: Final = ("-wal", "-shm", "-journal")
 _PROC: Final = "/proc"
@@ -29,7 +30,12 @@ def users(path: str) -> list[int]:
 
 def _has_open(pid: str, wanted: set[tuple[int, int]]) -> bool:
     folder = f"{_PROC}/{pid}/fd"
-    return any(identity(f"{folder}/{number}") in wanted for number in _numbers(folder))
+    ours = {str(number) for number in kept()} if int(pid) == os.getpid() else set[str]()
+    return any(
+        identity(f"{folder}/{number}") in wanted
+        for number in _numbers(folder)
+        if number not in ours
+    )
 
 
 def _numbers(folder: str) -> list[str]:

@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from bequest_schema.tables import JOURNAL
 
 from .catalog import ColumnShape, TableShape, Term, UniqueIndex
+from .identity import stamp
 from .text import fold, generated_from, identifier, literal, named, tokens
 
 NOW = "julianday('now')"
 LIMIT_TRIGGER = "bequest_journal_limit"
-LIMIT_EVERY = 1024
-"""The journal's length is looked at once in so many rows: a power of two."""
+LIMIT_EVERY = 256
+"""The journal is trimmed once in so many rows: a power of two."""
+LIMIT_ROWS = 4 * LIMIT_EVERY
+"""Rows that go at once at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,15 @@ class Inexpressible(Exception):
 
 
 def limit_trigger(limit: int) -> Trigger:
-    """Keeps the journal to about ``limit`` rows even when nobody ever trims it.
+    """Makes the journal a ring of about ``limit`` rows, in the controller's own transactions.
 
-    A few thousand rows at most per round, so that a lowered limit stalls no writer. The newest row
-    always stays, or the sequence would begin again.
+    `LIMIT_ROWS` at most go at once, so that a lowered limit stalls no writer. The newest row always
+    stays, or the sequence would begin again.
     """
     sql = (
         f"CREATE TRIGGER {LIMIT_TRIGGER} AFTER INSERT ON {JOURNAL}"
         f" WHEN NEW.seq & {LIMIT_EVERY - 1} = 0 BEGIN DELETE FROM {JOURNAL} WHERE seq <="
-        f" min(NEW.seq - {max(1, limit)}, (SELECT min(seq) FROM {JOURNAL}) + {4 * LIMIT_EVERY});"
+        f" min(NEW.seq - {max(1, limit)}, (SELECT min(seq) FROM {JOURNAL}) + {LIMIT_ROWS - 1});"
         f" END"
     )
     return Trigger(LIMIT_TRIGGER, JOURNAL, sql)
@@ -64,9 +67,9 @@ def key_of(shape: TableShape) -> tuple[str, ...]:
     return shape.key
 
 
-def table_triggers(shape: TableShape, number: int) -> tuple[Trigger, ...]:
+def table_triggers(shape: TableShape, number: int, installation: str) -> tuple[Trigger, ...]:
     """All triggers of one table, oldest first."""
-    writer = _Writer(shape, number, key_of(shape))
+    writer = _Writer(shape, number, key_of(shape), stamp(installation))
     found = list(writer.plain())
     if writer.key:
         found += writer.key_change()
@@ -93,14 +96,16 @@ class _Writer:
     shape: TableShape
     number: int
     key: tuple[str, ...]
+    stamp: str
 
     def plain(self) -> Iterator[Trigger]:
         """One row in the journal for each row inserted, updated or deleted."""
         if not self.key:
             for suffix, event in (("ai", "INSERT"), ("au", "UPDATE"), ("ad", "DELETE")):
-                yield self._trigger(suffix, f"AFTER {event}", "", self._values("t", ""))
+                said = self.stamp if event == "INSERT" else ""
+                yield self._trigger(suffix, f"AFTER {event}", "", said + self._values("t", ""))
             return
-        yield self._trigger("ai", "AFTER INSERT", "", self._values("i", "NEW"))
+        yield self._trigger("ai", "AFTER INSERT", "", self.stamp + self._values("i", "NEW"))
         yield self._trigger("au", "AFTER UPDATE", "", self._values("u", "NEW"))
         yield self._trigger("ad", "AFTER DELETE", "", self._values("d", "OLD"))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic.operations import Operations
 
-from bequest_schema.tables import Native, Untyped
+from bequest_schema.tables import KEPT_SMALL, Native, Untyped
 
 revision = "0001"
 down_revision = None
@@ -91,12 +91,7 @@ def _postgresql_journal(op: Operations) -> None:
 
 def _kept_small(op: Operations) -> None:
     for name in ("bequest_journal", "bequest_memory"):
-        # Small and often rewritten: kept small, without waiting for a share of it to be dead.
-        op.execute(
-            f"ALTER TABLE {name} SET (autovacuum_vacuum_scale_factor = 0,"
-            " autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0,"
-            " autovacuum_analyze_threshold = 1000000)"
-        )
+        op.execute(KEPT_SMALL.format(name))
 
 
 def downgrade(op: Operations) -> None:

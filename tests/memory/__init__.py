@@ -1,0 +1,1 @@
+"""What Bequest remembers beside an SQLite database is whole, durable, and never a copy's."""
