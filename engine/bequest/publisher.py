@@ -71,11 +71,10 @@ class _Apart(Exception):
 
 
 class _NeedsRewrite(Exception):
-    """The journal cannot be continued in this cut; the reason is the first argument."""
+    """The journal cannot be continued in this cut; the reason is the first argument.
 
-
-class _Doubtful(_NeedsRewrite):
-    """The journal is not the one that was remembered: the database may be another, older one."""
+    The database may be another, older one by now, so the fence looks at the object again.
+    """
 
 
 class Apart(Protocol):
@@ -211,8 +210,7 @@ class Publisher:
                 self._source.install()
             except _NeedsRewrite as need:
                 reason = str(need.args[0])
-                if isinstance(need, _Doubtful):
-                    self._checked = False
+                self._checked = False
             except Conflict:
                 self._checked = False
             except Overtaken as error:
@@ -287,7 +285,7 @@ class Publisher:
             if cut.stale:
                 raise _Stale
             if cut.fault:
-                raise _Doubtful(cut.fault)
+                raise _NeedsRewrite(cut.fault)
             at = self._clock.time()
             catalog = cut.catalog()
             mutations, whole, rows = self._collect(cut, catalog, memory)
@@ -420,6 +418,7 @@ class Publisher:
                     cut, header, catalog, attributes, mark, at, body, seen.add, lock, self._by
                 )
                 self._guard(memory, rows, cut, catalog)
+            self._check_descent(stat)
             intent = Intent(
                 mark.serial,
                 mark.token,
@@ -444,6 +443,12 @@ class Publisher:
         self._files.settled(cut)
         action = "create" if stat is None else "rewrite"
         return _report(action, mark, intent, catalog, size)
+
+    def _check_descent(self, stat: Stat | None) -> None:
+        """The database may have been replaced by an older one between the fence and the cut."""
+        mark = None if stat is None or self._replacing is not None else stat.mark
+        if mark is not None and self._source.descends(mark.origin) is False:
+            raise _NeedsRewrite("the database was replaced meanwhile")
 
     def _header(self, mark: Mark, at: float, revisions: tuple[str, ...]) -> dict[str, Any]:
         return {

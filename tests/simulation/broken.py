@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bequest import adopting, replay
+from bequest import adopting, fence, replay, takeover
 from bequest import publisher as publishing
-from bequest.errors import Conflict, Unreachable
-from bequest.fence import Verdict, judge
+from bequest.errors import Conflict, Refused, Superseded, Unreachable
+from bequest.fence import Verdict, judge, replacement_of
 from bequest.model import Mark, Memory, Operation, Stat
 from bequest.publisher import Publisher
 from bequest.snapshot import frame, reader
@@ -20,7 +20,14 @@ from bequest.watcher import Watcher
 from bequest_adapters.stores.retrying import RetryingStore
 
 from .bucket import Bucket
-from .database import Loading, SimulatedCut, SimulatedSource, SimulatedTarget
+from .database import (
+    Database,
+    Loading,
+    Position,
+    SimulatedCut,
+    SimulatedSource,
+    SimulatedTarget,
+)
 from .world import World
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -143,7 +150,7 @@ def ignores_that_capture_is_stale(patch: pytest.MonkeyPatch) -> None:
     def blind(self: Any, database: Any, memory: Memory) -> None:
         begin(self, database, memory)
         self.stale = False
-        self.position = f"{database.installation}:{database.last}"
+        self.position = str(Position.of(database))
 
     patch.setattr(SimulatedCut, "__init__", blind)
 
@@ -163,7 +170,7 @@ def takes_the_position_after_the_cut(patch: pytest.MonkeyPatch) -> None:
     intend = Publisher._intend
 
     def late(self: Any, memory: Memory, intent: Any) -> Memory:
-        position = SimulatedCut.place(self._source.database)
+        position = str(Position.of(self._source.database))
         return intend(self, memory, replace(intent, position=position))
 
     patch.setattr(Publisher, "_intend", late)
@@ -195,32 +202,252 @@ def does_not_look_before_it_goes_on(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Publisher, "_fence", blind)
 
 
+def judges_by(patch: pytest.MonkeyPatch, wrong: Callable[..., Any]) -> None:
+    for module in (publishing, takeover):
+        patch.setattr(module, "judge", wrong)
+
+
 def does_not_heed_a_newer_epoch(patch: pytest.MonkeyPatch) -> None:
-    def deaf(memory: Memory, stat: Any, store: str) -> Any:
+    def deaf(memory: Memory, stat: Any, store: str, descends: Any) -> Any:
         if stat is not None and stat.mark is not None and stat.mark.epoch > memory.epoch:
             return Verdict.REWRITE, None
-        return judge(memory, stat, store)
+        return judge(memory, stat, store, descends)
 
-    patch.setattr(publishing, "judge", deaf)
+    judges_by(patch, deaf)
 
 
 def overwrites_what_is_ahead_of_it(patch: pytest.MonkeyPatch) -> None:
-    def greedy(memory: Memory, stat: Any, store: str) -> Any:
+    def greedy(memory: Memory, stat: Any, store: str, descends: Any) -> Any:
         mark = None if stat is None else stat.mark
         if mark is not None and mark.lineage == memory.lineage and mark.epoch == memory.epoch:
             found = [each for each in memory.intents if each.token == mark.token]
             return (Verdict.ACKNOWLEDGE, found[0]) if found else (Verdict.REWRITE, None)
-        return judge(memory, stat, store)
+        return judge(memory, stat, store, descends)
 
-    patch.setattr(publishing, "judge", greedy)
+    judges_by(patch, greedy)
+
+
+def compares_serials(patch: pytest.MonkeyPatch) -> None:
+    """The judge that went before the fence by ancestry."""
+
+    def counting(memory: Memory, stat: Any, store: str, descends: Any) -> Any:
+        if stat is None:
+            if memory.state == "superseded":
+                raise Superseded("the object is gone")
+            return Verdict.CREATE, None
+        mark = stat.mark
+        if mark is None or mark.lineage != memory.lineage:
+            raise Refused("another controller's")
+        for intent in memory.intents:
+            if (intent.serial, intent.token) == (mark.serial, mark.token):
+                return Verdict.ACKNOWLEDGE, intent
+        if mark.epoch > memory.epoch:
+            raise Superseded("a newer epoch")
+        if mark.epoch < memory.epoch or mark.serial < memory.serial:
+            return Verdict.REWRITE, None
+        if (mark.serial, mark.token) == (memory.serial, memory.token):
+            known = stat.version == memory.version and store == memory.store
+            return (Verdict.CONTINUE if known else Verdict.REWRITE), None
+        raise Refused("ahead of this database")
+
+    judges_by(patch, counting)
+
+
+def believes_its_token_after_a_roll_back(patch: pytest.MonkeyPatch) -> None:
+    proven = fence.is_ancestor
+
+    def trusting(memory: Memory, mark: Mark, descends: Any) -> bool:
+        return (mark.serial, mark.token) == (memory.serial, memory.token) or proven(
+            memory, mark, descends
+        )
+
+    for module in (fence, takeover):
+        patch.setattr(module, "is_ancestor", trusting)
+
+
+def believes_its_intent_after_a_roll_back(patch: pytest.MonkeyPatch) -> None:
+    def trusting(memory: Memory, stat: Any, store: str, descends: Any) -> Any:
+        mark = None if stat is None else stat.mark
+        for intent in memory.intents:
+            if mark is not None and intent.token == mark.token:
+                return Verdict.ACKNOWLEDGE, intent
+        return judge(memory, stat, store, descends)
+
+    judges_by(patch, trusting)
+
+
+def takes_what_is_not_disproven_for_an_ancestor(patch: pytest.MonkeyPatch) -> None:
+    for module in (fence, takeover):
+        patch.setattr(
+            module,
+            "is_ancestor",
+            lambda memory, mark, descends: descends(mark.origin) is not False,
+        )
+
+
+def ignores_that_it_was_copied(patch: pytest.MonkeyPatch) -> None:
+    """A copy that may prove its ancestry publishes at once, and its original goes on."""
+
+    def unaware(memory: Memory, stat: Any, store: str, descends: Any) -> Any:
+        return judge(replace(memory, copied=""), stat, store, descends)
+
+    judges_by(patch, unaware)
+
+
+def takes_trimmed_rows_for_proven(patch: pytest.MonkeyPatch) -> None:
+    holds = Database.holds
+    patch.setattr(Database, "holds", lambda self, *asked: holds(self, *asked) is not False)
+
+
+def proves_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SimulatedCut, "origin", "")
+
+
+def repairs_capture_without_a_row(patch: pytest.MonkeyPatch) -> None:
+    """What was written while capture was broken is in no row that could tell two copies apart."""
+    journalled = Database._journalled
+
+    def silent(self: Any, table: int, *rest: Any) -> None:
+        if table:
+            journalled(self, table, *rest)
+
+    patch.setattr(Database, "_journalled", silent)
+
+
+def adopts_with_the_old_origin(patch: pytest.MonkeyPatch) -> None:
+    """An heir cannot prove that what it has adopted is its ancestor."""
+    patch.setattr(adopting, "adopted", lambda origin, installation: origin)
+
+
+def replaces_without_a_copy(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(takeover, "_keep", lambda *asked: "nowhere")
+
+
+def keeps_a_copy_after_it_replaced(patch: pytest.MonkeyPatch) -> None:
+    keep, sent = takeover._keep, Publisher._sent
+
+    def then(self: Any, send: Callable[[], Stat], memory: Memory) -> Stat:
+        stat = sent(self, send, memory)
+        if self._replacing is not None and stat.mark is not None:
+            keep(self._store, stat, stat.mark)
+        return stat
+
+    patch.setattr(takeover, "_keep", lambda *asked: "later")
+    patch.setattr(Publisher, "_sent", then)
+
+
+def replaces_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
+    """The name is not compared with what is there."""
+    replacing = takeover.replace_named
+
+    def careless(source: Any, store: Any, publisher: Any, limits: Any, named: str) -> Any:
+        stat = store.head()
+        there = named if stat is None or stat.mark is None else replacement_of(stat.mark)
+        return replacing(source, store, publisher, limits, there)
+
+    patch.setattr(takeover, "replace_named", careless)
+
+
+def replaces_what_came_after_the_copy(patch: pytest.MonkeyPatch) -> None:
+    """Between the copy and the publish the object may become another one."""
+
+    def unnamed(self: Any, mark: Mark) -> Stat | None:
+        stat: Stat | None = self._store.head()
+        return stat
+
+    patch.setattr(Publisher, "_named", unnamed)
+
+
+def counts_on_from_its_own_memory(patch: pytest.MonkeyPatch) -> None:
+    def own(self: Any, memory: Memory, stat: Any, origin: str) -> Mark:
+        return Mark(memory.lineage, memory.epoch, memory.serial + 1, self.token(), origin)
+
+    patch.setattr(Publisher, "_next_mark", own)
+
+
+def does_not_doubt_after_a_gap(patch: pytest.MonkeyPatch) -> None:
+    """The database may have been replaced under the process: a head request tells."""
+    fencing = Publisher._fence
+
+    def sure(self: Any, check: bool) -> Any:
+        self._checked = self._checked or getattr(self, "was_checked", False)
+        self.was_checked = self._checked
+        return fencing(self, check)
+
+    patch.setattr(Publisher, "_fence", sure)
+
+
+def looks_at_its_descent_before_the_cut_only(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Publisher, "_check_descent", lambda self, stat: None)
+
+
+def adopts_under_the_same_epoch(patch: pytest.MonkeyPatch) -> None:
+    taken = takeover._taken
+
+    def same(memory: Memory, *rest: Any) -> Memory:
+        found: Memory = taken(memory, *rest)
+        return replace(found, epoch=found.epoch - 1)
+
+    patch.setattr(takeover, "_taken", same)
+
+
+def stays_who_it_was(patch: pytest.MonkeyPatch) -> None:
+    taken = takeover._taken
+    patch.setattr(
+        takeover,
+        "_taken",
+        lambda memory, *rest: replace(taken(memory, *rest), installation=memory.installation),
+    )
+
+
+def writes_who_it_is_behind_what_it_remembers(patch: pytest.MonkeyPatch) -> None:
+    """The side file knows the new installation, synced, and the database does not yet."""
+    remember, become = SimulatedSource.remember, SimulatedSource._become
+
+    def late(self: Any, memory: Memory, *, durable: bool) -> None:
+        after = self.database.identity.succeeded(memory)
+        patch.setattr(SimulatedSource, "_become", lambda self, identity: None)
+        try:
+            remember(self, memory, durable=durable)
+        finally:
+            patch.setattr(SimulatedSource, "_become", become)
+        if not self.database.server and after != self.database.identity:
+            self._become(after)
+
+    patch.setattr(SimulatedSource, "remember", late)
+
+
+def forgets_its_earlier_installations(patch: pytest.MonkeyPatch) -> None:
+    from .database import Identity
+
+    patch.setattr(
+        Identity,
+        "succeeded",
+        lambda self, memory: Identity(memory.installation, memory.lineage, memory.epoch),
+    )
+
+
+def publishes_before_it_knows_who_it_is(patch: pytest.MonkeyPatch) -> None:
+    """Capture may be installed between the memory and the cut."""
+    fencing = Publisher._fence
+
+    def blank(self: Any, check: bool) -> Any:
+        try:
+            return fencing(self, check)
+        except publishing._Stale:
+            if self._store.head() is not None:
+                raise
+            return Memory(), None, Verdict.CREATE
+
+    patch.setattr(Publisher, "_fence", blank)
 
 
 def takes_the_oldest_intent_for_whatever_is_there(patch: pytest.MonkeyPatch) -> None:
-    def careless(memory: Memory, stat: Any, store: str) -> Any:
-        verdict, intent = judge(memory, stat, store)
+    def careless(memory: Memory, stat: Any, store: str, descends: Any) -> Any:
+        verdict, intent = judge(memory, stat, store, descends)
         return verdict, intent and memory.intents[0]
 
-    patch.setattr(publishing, "judge", careless)
+    judges_by(patch, careless)
 
 
 def uses_one_token_for_every_publish(patch: pytest.MonkeyPatch) -> None:
@@ -271,7 +498,7 @@ def adopts_without_a_new_epoch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         adopting,
         "Mark",
-        lambda lineage, epoch, serial, token: Mark(lineage, epoch - 1, serial, token),
+        lambda lineage, epoch, *rest: Mark(lineage, epoch - 1, *rest),
     )
 
 
@@ -375,15 +602,6 @@ def stays_superseded_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Watcher, "_still_superseded", lambda self: True)
 
 
-def claims_the_epoch_of_an_overwrite_that_failed(patch: pytest.MonkeyPatch) -> None:
-    intend = Publisher._intend
-
-    def claiming(self: Any, memory: Memory, intent: Any) -> Memory:
-        return intend(self, replace(memory, epoch=intent.epoch), intent)
-
-    patch.setattr(Publisher, "_intend", claiming)
-
-
 BREAKS: list[Break] = [
     forgets_its_intents,
     keeps_only_its_last_intent,
@@ -403,6 +621,27 @@ BREAKS: list[Break] = [
     does_not_look_before_it_goes_on,
     does_not_heed_a_newer_epoch,
     overwrites_what_is_ahead_of_it,
+    compares_serials,
+    believes_its_token_after_a_roll_back,
+    believes_its_intent_after_a_roll_back,
+    takes_what_is_not_disproven_for_an_ancestor,
+    ignores_that_it_was_copied,
+    takes_trimmed_rows_for_proven,
+    proves_nothing,
+    repairs_capture_without_a_row,
+    adopts_with_the_old_origin,
+    replaces_without_a_copy,
+    keeps_a_copy_after_it_replaced,
+    replaces_whatever_is_there,
+    replaces_what_came_after_the_copy,
+    counts_on_from_its_own_memory,
+    does_not_doubt_after_a_gap,
+    looks_at_its_descent_before_the_cut_only,
+    adopts_under_the_same_epoch,
+    stays_who_it_was,
+    writes_who_it_is_behind_what_it_remembers,
+    forgets_its_earlier_installations,
+    publishes_before_it_knows_who_it_is,
     takes_the_oldest_intent_for_whatever_is_there,
     uses_one_token_for_every_publish,
     does_not_lock_other_processes_out,
@@ -420,5 +659,4 @@ BREAKS: list[Break] = [
     gives_up_after_a_failure,
     believes_a_clock_that_fell_back,
     stays_superseded_for_ever,
-    claims_the_epoch_of_an_overwrite_that_failed,
 ]

@@ -127,6 +127,8 @@ class Database:
     home: int = 0
     publishing: Lock = field(default_factory=Lock)
     leader: Any = None
+    server_number: int = 0
+    """Changes when another server takes over: all sessions are gone then."""
     undo: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -166,6 +168,10 @@ class Database:
             self.load(self.undo[self.chance.randrange(len(self.undo))])
             self.undo = [self.save()]
         self.side.power_cut()
+
+    def fail_over(self) -> None:
+        self.server_number += 1
+        self.publishing.holder, self.publishing.depth = None, 0
 
     def recall(self) -> Memory:
         who = self.identity
@@ -473,9 +479,11 @@ class SimulatedSource:
         lock = self.database.publishing
         if not lock.acquire(timeout=timeout_seconds):
             raise busy("the right to publish")
+        current().session = self.database.server_number
         try:
             yield
         finally:
+            current().session = None
             lock.release()
 
     def lead(self) -> bool:
@@ -553,6 +561,8 @@ class SimulatedSource:
         assert not thread.in_cut, f"{step} inside a cut: a writer may be waiting for it"
         if thread.call(step) == "busy" and may_fail:
             raise busy(self.name)
+        if thread.session not in (None, self.database.server_number):
+            raise Unreachable(f"the session with {self.name} is gone")
 
 
 def pending(database: Database, memory: Memory) -> Pending:

@@ -37,12 +37,10 @@ class Machine:
 
     def forgot_where_it_was_rolled_back(self) -> bool:
         """Whether its journal no longer reaches back to there; see docs/reliability.md."""
-        journal = self.database.journal
-        return (
-            self.rolled_back_to is not None
-            and bool(journal)
-            and journal[0].number > self.rolled_back_to - ORIGIN_ROWS
-        )
+        journal, before = self.database.journal, self.rolled_back_to
+        if before is None or self.database.server or not journal:
+            return False
+        return journal[0].number > max(1, before - ORIGIN_ROWS + 1)
 
     def proves(self, version: Version) -> bool:
         """Whether its journal still shows that ``version`` is an earlier state of its database.

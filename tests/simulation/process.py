@@ -100,6 +100,7 @@ class Thread(greenlet):
         self.in_cut = False
         self.harmed = ""
         self.order = ""
+        self.session: int | None = None
         self.read_commit: Any = None
         self.cut_commit: Any = None
         self.cut_proof: object = None

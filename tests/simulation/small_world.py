@@ -8,11 +8,14 @@ stays. Nothing else fails here.
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import BinaryIO
 
+from bequest import ancestry
 from bequest.errors import Conflict, Denied, SnapshotMissing, Unreachable
 from bequest.model import (
     Attributes,
@@ -34,6 +37,9 @@ from bequest.snapshot.frame import PREAMBLE_BYTES, preamble
 from bequest_adapters.cipher import KeyRing
 
 KEYS = KeyRing([bytes(range(32))])
+_STAMPS = count(1)
+"""No two rows of any journal are written at the same time."""
+ORIGIN_ROWS = 32
 TABLE = Table(1, "items", (Column("id", "INTEGER"), Column("value")), (0,), "CREATE TABLE items")
 
 
@@ -65,6 +71,7 @@ class Bucket:
     mark: Mark | None = None
     version: int = 0
     late: list[Callable[[], None]] = field(default_factory=list)
+    kept: dict[str, Bucket] = field(default_factory=dict)
     history: list[tuple[Mark, bytes]] = field(default_factory=list)
 
     def stat(self) -> Stat | None:
@@ -129,6 +136,17 @@ class SimulatedStore:
         version = None if onto is None else onto.version
         return self._write("rewrite", lambda: self.bucket.put(data, mark, version))
 
+    def keep(self, onto: Stat, label: str) -> str:
+        self._before("keep")
+        bucket = self.bucket
+        if bucket.body is None or str(bucket.version) != onto.version:
+            raise Conflict("the object is another one")
+        name = label
+        while name in bucket.kept and bucket.kept[name].body != bucket.body:
+            name += ".1"
+        bucket.kept.setdefault(name, Bucket(bucket.body, bucket.mark))
+        return f"{self.name}.{name}"
+
     def close(self) -> None:
         pass
 
@@ -168,14 +186,21 @@ class Database:
     """What survives a crash of the controller."""
 
     rows: dict[int, str] = field(default_factory=dict)
-    journal: list[tuple[int, Operation, int, float]] = field(default_factory=list)
+    journal: list[tuple[int, Operation, int, float, int]] = field(default_factory=list)
     dropped: int = 0
     generation: int = 1
     installed: int = 1
     memory: Memory = field(default_factory=Memory)
     commits: list[dict[int, str]] = field(default_factory=lambda: [{}])
+    installation: str = field(default_factory=lambda: uuid.uuid4().hex)
+    earlier: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.memory.installation:
+            self.memory = Memory(self.installation, str(uuid.uuid4()), 1)
 
     def copy(self) -> Database:
+        """A copy that nobody can tell from its original, as of a whole volume."""
         return replace(
             self,
             rows=dict(self.rows),
@@ -193,7 +218,7 @@ class Database:
             else:
                 operation = Operation.UPDATE if key in self.rows else Operation.INSERT
                 self.rows[key] = value
-            self.journal.append((self._next(), operation, key, at))
+            self.journal.append((self._next(), operation, key, at, next(_STAMPS)))
         self.commits.append(dict(self.rows))
 
     def limit(self, keep: int) -> None:
@@ -201,6 +226,24 @@ class Database:
         surplus = max(0, len(self.journal) - keep)
         self.dropped += surplus
         del self.journal[:surplus]
+
+    @property
+    def installations(self) -> tuple[str, ...]:
+        return (self.installation, *self.earlier)
+
+    def newest_rows(self) -> str:
+        return self._rows(self.journal)
+
+    def holds(self, installation: str, described: str) -> bool | None:
+        last = int(described.split(".")[0])
+        if last > self._next() - 1:
+            return False
+        if last <= self.dropped:
+            return None
+        return self._rows(self.journal[: last - self.dropped]) == described
+
+    def _rows(self, journal: list[tuple[int, Operation, int, float, int]]) -> str:
+        return f"{journal[-1][0]}.{journal[-1][-1]}" if journal else ""
 
     def _next(self) -> int:
         return self.dropped + len(self.journal) + 1
@@ -213,6 +256,7 @@ class SimulatedCut:
 
     def __init__(self, database: Database, memory: Memory) -> None:
         self._database = database.copy()
+        self.origin = ancestry.origin_of(database.installations, lambda _: database.newest_rows())
         self.stale = database.generation != database.installed
         self.position = f"{database.installed}:{database.dropped + len(database.journal)}"
         self._after = 0
@@ -220,7 +264,8 @@ class SimulatedCut:
         if memory.position:
             generation, after = map(int, memory.position.split(":"))
             self._after = after
-            broken = generation != database.installed or after < database.dropped
+            last = database.dropped + len(database.journal)
+            broken = generation != database.installed or not database.dropped <= after <= last
             self.fault = "the journal has a gap" if broken else ""
 
     def catalog(self) -> Catalog:
@@ -236,7 +281,7 @@ class SimulatedCut:
         return ()
 
     def mutations(self) -> Iterator[Mutation]:
-        for number, operation, key, at in self._database.journal:
+        for number, operation, key, at, _ in self._database.journal:
             if number > self._after:
                 yield Mutation(1, operation, (key,), None, at)
 
@@ -274,6 +319,7 @@ class SimulatedSource:
 
     def uninstall(self) -> None:
         self.database.memory = Memory()
+        self.database.installation = ""
 
     @contextmanager
     def exclusive(self, timeout_seconds: float) -> Iterator[None]:
@@ -288,12 +334,21 @@ class SimulatedSource:
 
     def remember(self, memory: Memory, *, durable: bool) -> None:
         self._maybe("remember")
-        self.database.memory = memory
+        database = self.database
+        if memory.installation != database.installation:
+            database.earlier = database.installations
+            database.installation = memory.installation
+        database.memory = replace(memory, copied="")
+
+    def descends(self, origin: str) -> bool | None:
+        self._maybe("descends")
+        return ancestry.descends(origin, self.database.installations, self.database.holds)
 
     def trim(self, position: str) -> None:
         self._maybe("trim")
         after = int(position.split(":")[1])
-        self.database.limit(self.database.dropped + len(self.database.journal) - after + 1)
+        written = self.database.dropped + len(self.database.journal)
+        self.database.limit(written - after + ORIGIN_ROWS)
 
     @contextmanager
     def cut(self, memory: Memory, *, again: bool = False) -> Iterator[SimulatedCut]:
@@ -305,7 +360,7 @@ class SimulatedSource:
 
     def pending(self, memory: Memory) -> Pending:
         after = int(memory.position.split(":")[1]) if memory.position else 0
-        rows = [at for number, _, _, at in self.database.journal if number > after]
+        rows = [at for number, _, _, at, _ in self.database.journal if number > after]
         return Pending(len(set(rows)), len(rows), min(rows) if rows else None)
 
     def close(self) -> None:

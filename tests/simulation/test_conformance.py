@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from bequest import registry
 from bequest.model import Stat
-from bequest.testing.store import OpenStore, StoreConformance
+from bequest.testing.store import KeepingConformance, OpenStore, StoreConformance
 
 from . import bucket as great
 from . import small_world as small
@@ -25,7 +26,7 @@ class Unscheduled:
     """Stands for the simulated thread: nobody else runs, and nothing is struck."""
 
     in_cut = False
-    harmed = ""
+    harmed = order = ""
     read_commit: Any = None
 
     def call(self, step: str) -> str:
@@ -50,17 +51,30 @@ class SmallBucket(small.Bucket):
             return super().put(*arguments)
 
 
-class TestTheStoreOfTheWorld(StoreConformance):
+class TestTheStoreOfTheWorld(StoreConformance, KeepingConformance):
     @pytest.fixture
     def open_store(self, monkeypatch: pytest.MonkeyPatch) -> OpenStore:
         monkeypatch.setattr(great, "current", Unscheduled)
         bucket = GreatBucket(lambda *told: NOWHERE)
-        sender = great.Sender("m1", 1, NOWHERE)
-        return lambda: great.SimulatedStore(bucket, lambda: sender, random.Random(0))
+        sender = great.Sender("m1", NOWHERE)
+
+        def opened(bucket: great.Bucket) -> great.SimulatedStore:
+            return great.SimulatedStore(bucket, lambda: sender, random.Random(0))
+
+        def kept(address: str) -> great.SimulatedStore:
+            return opened(next(each for each in bucket.kept.values() if each.name == address))
+
+        monkeypatch.setattr(registry, "open_store", kept)
+        return lambda: opened(bucket)
 
 
-class TestTheStoreOfTheSmallWorld(StoreConformance):
+class TestTheStoreOfTheSmallWorld(StoreConformance, KeepingConformance):
     @pytest.fixture
-    def open_store(self) -> OpenStore:
+    def open_store(self, monkeypatch: pytest.MonkeyPatch) -> OpenStore:
         bucket = SmallBucket()
+
+        def kept(address: str) -> small.SimulatedStore:
+            return small.SimulatedStore(bucket.kept[address.removeprefix("sim://bucket.")])
+
+        monkeypatch.setattr(registry, "open_store", kept)
         return lambda: small.SimulatedStore(bucket)

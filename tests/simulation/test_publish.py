@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from bequest import takeover
 from bequest.compactor import Limits
 from bequest.errors import Denied, Refused, Superseded, Unreachable
+from bequest.fence import replacement_of
 from bequest.model import Memory
 from bequest.publisher import OPEN_INTENTS, Publisher
+from bequest.report import AdoptReport, PublishReport
 from bequest.watcher import Watcher
 from tests.simulation.small_world import (
     Bucket,
@@ -50,7 +53,7 @@ def test_a_fresh_empty_controller_cannot_destroy_the_backup() -> None:
     _, bucket, _, _ = started()
     good = bucket.body
     fresh, _ = quiet(Database(), bucket)
-    with pytest.raises(Refused, match="no part in it"):
+    with pytest.raises(Refused, match="not published anything yet"):
         fresh.publish()
     assert bucket.body == good
 
@@ -88,7 +91,7 @@ def test_a_copied_database_cannot_overwrite_what_the_original_went_on_to_write()
     database.write({1: "new"}, 2.0)
     publisher.publish()
     copy.write({1: "old"}, 2.0)
-    with pytest.raises(Refused, match="ahead"):
+    with pytest.raises(Refused, match="forked"):
         quiet(copy, bucket)[0].publish()
     assert bucket.body is not None
     assert state_of(bucket.body)[1] == "new"
@@ -105,18 +108,99 @@ def test_two_copies_at_the_same_serial_are_told_apart() -> None:
         quiet(copy, bucket)[0].publish(check=True)
 
 
-def test_overwrite_takes_a_foreign_object_and_then_goes_on() -> None:
-    _, bucket, _, _ = started()
+def operator(database: Database, store: SimulatedStore) -> Publisher:
+    return Publisher(SimulatedSource(database), store, Clock(), limits=LIMITS)
+
+
+def replace_it(database: Database, store: SimulatedStore, named: str) -> PublishReport:
+    source, publisher = SimulatedSource(database), operator(database, store)
+    return takeover.replace_named(source, store, publisher, LIMITS, named)
+
+
+def adopt(database: Database, store: SimulatedStore) -> AdoptReport:
+    source, publisher = SimulatedSource(database), operator(database, store)
+    return takeover.adopt(source, store, publisher, LIMITS)
+
+
+def test_a_named_foreign_object_is_replaced_with_a_copy_kept() -> None:
+    _, bucket, _, store = started()
+    assert bucket.mark is not None
+    good, named = bucket.body, replacement_of(bucket.mark)
     mine = Database()
     mine.write({7: "mine"}, 1.0)
-    publisher = Publisher(
-        SimulatedSource(mine), SimulatedStore(bucket), Clock(), limits=LIMITS, overwrite=True
-    )
-    publisher.publish()
+    assert replace_it(mine, store, named).kept is not None
     assert bucket.body is not None
     assert state_of(bucket.body) == {7: "mine"}
+    assert [copy.body for copy in bucket.kept.values()] == [good]
     mine.write({8: "more"}, 2.0)
-    assert publisher.publish().action == "append"
+    assert quiet(mine, bucket)[0].publish().action == "append"
+
+
+def test_the_name_of_an_object_that_is_there_no_more_replaces_nothing() -> None:
+    database, bucket, publisher, store = started()
+    assert bucket.mark is not None
+    named = replacement_of(bucket.mark)
+    database.write({1: "newer"}, 2.0)
+    publisher.publish()
+    good = bucket.body
+    with pytest.raises(Refused, match="not " + named):
+        replace_it(Database(), store, named)
+    assert (bucket.body, bucket.kept) == (good, {})
+
+
+def test_a_rolled_back_database_does_not_replace_what_it_published() -> None:
+    database, bucket, publisher, _ = started()
+    older = database.copy()
+    database.write({1: "lost"}, 2.0)
+    publisher.publish()
+    good, older.memory = bucket.body, database.memory
+    with pytest.raises(Refused, match="forked"):
+        quiet(older, bucket)[0].publish(rewrite=True)
+    assert bucket.body == good
+
+
+def test_a_database_rolled_back_under_its_publisher_is_noticed_without_being_asked() -> None:
+    database, bucket, publisher, _ = started()
+    older = database.copy()
+    database.write({1: "lost"}, 2.0)
+    publisher.publish()
+    good = bucket.body
+    database.rows, database.journal = older.rows, older.journal
+    with pytest.raises(Refused, match="forked"):
+        publisher.publish()
+    assert bucket.body == good
+
+
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_a_rolled_back_database_does_not_acknowledge_its_intent(rewrite: bool) -> None:
+    database, bucket, publisher, store = started()
+    older = database.copy()
+    database.write({1: "lost"}, 2.0)
+    store.fault = lambda name: "answer" if name == "append" else ""
+    with pytest.raises(Unreachable):
+        publisher.publish()
+    good, older.memory = bucket.body, database.memory
+    with pytest.raises(Refused, match="forked"):
+        quiet(older, bucket)[0].publish(rewrite=rewrite)
+    assert bucket.body == good
+
+
+def test_serials_go_on_from_the_object_that_is_replaced() -> None:
+    database, bucket, publisher, _ = started()
+    copy = database.copy()
+    for _ in range(3):
+        assert publisher.publish(rewrite=True).action == "rewrite"
+    copy.write({1: "on"}, 2.0)
+    assert quiet(copy, bucket)[0].publish().serial == 5
+
+
+def test_capture_is_installed_before_a_database_without_a_name_is_published() -> None:
+    database, bucket = Database(), Bucket()
+    named, database.memory = database.memory, Memory()
+    source = SimulatedSource(database)
+    source.install = lambda selection=None: bool(setattr(database, "memory", named))  # type: ignore[method-assign]
+    report = Publisher(source, SimulatedStore(bucket), Clock(), limits=LIMITS).publish()
+    assert report.lineage == named.lineage
 
 
 def test_a_deleted_object_is_made_again() -> None:
@@ -161,7 +245,9 @@ def test_a_collapse_holds_the_last_good_object() -> None:
     with pytest.raises(Refused, match="shrank from"):
         publisher.publish(rewrite=True)
     assert bucket.body == good
-    Publisher(SimulatedSource(database), store, Clock(), limits=LIMITS, overwrite=True).publish()
+    assert bucket.mark is not None
+    replace_it(database, store, replacement_of(bucket.mark))
+    assert [copy.body for copy in bucket.kept.values()] == [good]
     assert bucket.body is not None
     assert len(state_of(bucket.body)) == 1
 
@@ -294,9 +380,7 @@ def test_a_superseded_watcher_goes_on_once_an_operator_gave_it_the_object_back()
     clock.now += 60
     watch.tick()
     assert events.count("superseded") == 1
-    Publisher(
-        SimulatedSource(database), SimulatedStore(bucket), clock, limits=LIMITS, overwrite=True
-    ).publish()
+    assert adopt(database, SimulatedStore(bucket)).adopted
     database.write({2: "more"}, clock.now)
     clock.now += 60
     watch.tick()
@@ -306,30 +390,30 @@ def test_a_superseded_watcher_goes_on_once_an_operator_gave_it_the_object_back()
     assert state_of(bucket.body) == {1: "mine", 2: "more"}
 
 
-def test_an_overwrite_that_failed_has_no_effect_later() -> None:
+def test_an_adoption_that_failed_has_no_effect_on_a_heir_that_published() -> None:
     database, bucket, _, store = started()
     assert bucket.mark is not None
-    heir = bucket.mark = replace(bucket.mark, epoch=2, serial=2, token="33" * 16)
+    bucket.mark = replace(bucket.mark, epoch=2, serial=2, token="33" * 16, origin="")
     bucket.version += 1
     store.fault = lambda name: "request" if name == "rewrite" else ""
-    operator = Publisher(SimulatedSource(database), store, Clock(), limits=LIMITS, overwrite=True)
     with pytest.raises(Unreachable):
-        operator.publish()
+        adopt(database, store)
+    heir = bucket.mark = replace(bucket.mark, serial=3, token="44" * 16)
+    bucket.version += 1
     store.fault = lambda _: ""
-    with pytest.raises(Superseded):
+    with pytest.raises(Refused, match="forked"):
         quiet(database, bucket)[0].publish()
     assert bucket.mark == heir
 
 
-def test_an_overwrite_whose_answer_was_lost_is_recognised() -> None:
+def test_an_adoption_whose_answer_was_lost_is_recognised() -> None:
     database, bucket, _, store = started()
     assert bucket.mark is not None
     bucket.mark = replace(bucket.mark, epoch=2, serial=2, token="33" * 16)
     bucket.version += 1
     store.fault = lambda name: "answer" if name == "rewrite" else ""
-    operator = Publisher(SimulatedSource(database), store, Clock(), limits=LIMITS, overwrite=True)
     with pytest.raises(Unreachable):
-        operator.publish()
+        adopt(database, store)
     database.write({5: "on"}, 3.0)
     assert quiet(database, bucket)[0].publish().epoch == 3
     assert bucket.body is not None

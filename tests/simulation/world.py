@@ -475,6 +475,8 @@ class World:
         database = machine.database
         database.load(saved)
         database.durable()
+        if self.server:
+            database.fail_over()
         if side:
             database.side.show(content)
             if self.chance.random() < 0.3:
