@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Final
 
-from bequest.model import Attributes, Intent, Memory, Value
+from bequest.model import Attributes, Intent, Memory, Selection, Value
 
 from . import journal
 from .identity import Identity, Known
@@ -19,10 +19,12 @@ from .sidefile import SideFile
 
 MEMORY: Final = "memory"
 IDENTITY: Final = "identity"
+SELECTION: Final = "selection"
 BASES: Final = ("attributes 0", "attributes 1")
 FEW_ATTRIBUTES: Final = 16
 """So many may differ from their base whatever its size."""
 _IN_DATABASE: Final = frozenset({"installation", "lineage", "epoch", "copied"})
+_OF_INTENT: Final = tuple(item.name for item in fields(Intent))
 _COLUMNS: Final = tuple(item.name for item in fields(Memory) if item.name not in _IN_DATABASE)
 
 
@@ -68,10 +70,15 @@ def remember(memory: Memory, side: SideFile, *, durable: bool) -> None:
     record["base"] = turn
     record["attributes"] = changes
     record["intents"] = [
-        {**asdict(intent), "attributes": _difference(base, intent.attributes)}
+        {**_shallow(intent), "attributes": _difference(base, intent.attributes)}
         for intent in memory.intents
     ]
     side.append(installation, {**records, MEMORY: record}, durable=durable)
+
+
+def _shallow(intent: Intent) -> dict[str, Any]:
+    # `asdict` would copy every attribute.
+    return {name: getattr(intent, name) for name in _OF_INTENT}
 
 
 def introduce(identity: Identity, side: SideFile) -> None:
@@ -92,7 +99,16 @@ def known(side: SideFile) -> Known | None:
     if found is None:
         return None
     identity = Identity(**{**found, "earlier": tuple(found["earlier"])})
-    return Known(identity, last_seq(identity, side))
+    chosen = side.read(identity.installation, SELECTION)
+    selection = None if chosen is None else Selection(*map(tuple, chosen))
+    return Known(identity, last_seq(identity, side), selection)
+
+
+def keep_selection(identity: Identity, selection: Selection, side: SideFile) -> None:
+    """Keep the choice of tables, for a database that loses its settings. Raises `OSError`."""
+    chosen = [list(selection.include), list(selection.exclude)]
+    if side.read(identity.installation, SELECTION) != chosen:
+        side.append(identity.installation, {SELECTION: chosen}, durable=False)
 
 
 def last_seq(identity: Identity, side: SideFile) -> int:

@@ -87,7 +87,11 @@ class SqliteSource:
             return False
         with self._connections.writing() as connection:
             known = self._known(connection)
-            return installing.install(connection, selection, self._journal_limit, known)
+            changed = installing.install(connection, selection, self._journal_limit, known)
+            if changed:
+                installed = record.read_record(connection)
+                remembering.keep_selection(installed.identity, installed.selection, self._side)
+            return changed
 
     def _known(self, connection: sqlite3.Connection) -> Known:
         """Who the database is to be, unless it says so itself; what was published last."""
