@@ -108,6 +108,7 @@ class FileStore:
                 "Add the file's name."
             )
         self._path = os.path.abspath(os.path.expanduser(text))
+        self._uri = Path(self._path).as_uri()
         self._keep = keep
         self._disk = disk if disk is not None else Disk()
         self._lock_timeout_seconds = lock_timeout_seconds
@@ -115,7 +116,7 @@ class FileStore:
 
     @property
     def name(self) -> str:
-        return Path(self._path).as_uri()
+        return self._uri
 
     def places(self) -> Sequence[Place]:
         target = os.path.realpath(self._path)

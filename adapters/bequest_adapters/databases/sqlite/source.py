@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
@@ -43,6 +44,7 @@ class SqliteSource:
         self._connections = Connections(location)
         self._locks = Locks(location)
         self._side = SideFile(location.path)
+        self._held = threading.local()
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
         self._sound: Sound | None = None
         # Since when no cut without a lock has counted; 0 when the last one did.
@@ -114,6 +116,11 @@ class SqliteSource:
                 healing.heal(connection, self._known(connection).seq)
 
     def _identity(self) -> Identity | None:
+        """Who the database is. Whoever holds the right to publish is the only one to change it."""
+        held: Identity | None = getattr(self._held, "identity", None)
+        return held or self._asked()
+
+    def _asked(self) -> Identity | None:
         return self._connections.read(_identity)
 
     def followed(self) -> Standing | None:
@@ -139,8 +146,10 @@ class SqliteSource:
         try:
             self._connections.renew()
             self.heal()
+            self._held.identity = self._asked()
             yield
         finally:
+            self._held.identity = None
             holding.__exit__(None, None, None)
 
     def lead(self) -> bool:
@@ -162,6 +171,8 @@ class SqliteSource:
         if after != before:
             with self._connections.transaction() as connection:
                 write_identity(connection, after)
+            if getattr(self._held, "identity", None):
+                self._held.identity = after
         if durable or after != before:
             self._sync_commits()
         with translated(self._location):
