@@ -52,11 +52,13 @@ def owner_of(snapshot: Snapshot, stat: Stat | None, now: float) -> Owner:
 def check_owner(owner: Owner, plan: Plan) -> Check:
     """What the last publish means for this restore."""
     adoption = plan.adoption
-    if adoption is None or owner.age_seconds >= adoption.alive_within_seconds:
+    # A limit of 0 asks nothing, whatever the clocks say.
+    limit = 0.0 if adoption is None else adoption.alive_within_seconds
+    if adoption is None or limit <= max(0.0, owner.age_seconds):
         return passed("owner", str(owner))
     if adoption.even_alive:
         return warned("owner", f"{owner}: it seems alive, and loses the object by this")
-    return failed("owner", _alive(owner, adoption.alive_within_seconds))
+    return failed("owner", _alive(owner, limit))
 
 
 def _alive(owner: Owner, within_seconds: float) -> OwnerAlive:

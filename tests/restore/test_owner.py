@@ -95,6 +95,7 @@ def test_a_time_that_is_still_to_come_makes_nobody_old(controller: Controller, n
     controller.fall_silent(-7200)
     with pytest.raises(OwnerAlive, match="in the future"):
         bequest.restore(controller.store, new)
+    assert bequest.restore(controller.store, new, alive_within_seconds=0).adopted
 
 
 class Silent:

@@ -148,6 +148,31 @@ def test_no_content_passes_through_this_machine(place: tuple[str, Place]) -> Non
         assert not [each for each in proxy.requests if "alt=media" in each.path]
 
 
+CONDITIONS: dict[str, tuple[str, ...]] = {
+    "ministack": ("x-amz-copy-source-if-match: ", "if-none-match: *"),
+    "azurite": ("x-ms-source-if-match: ", "if-none-match: *"),
+    "gcs_server": ("ifSourceGenerationMatch=", "ifGenerationMatch=0"),
+}
+
+
+def test_the_requests_that_make_a_copy_bear_both_conditions(place: tuple[str, Place]) -> None:
+    """Looking first would leave a moment in which the object or the name could be taken."""
+    kind, where = place
+    with _proxied(kind, where) as (proxy, store):
+        stat = _published(store)
+        proxy.clear()
+        keep(store, stat, LABEL)
+        sent = "\n".join(
+            "\n".join(
+                [each.path, *(f"{name.lower()}: {value}" for name, value in each.headers.items())]
+            )
+            for each in proxy.requests
+            if each.method in ("PUT", "POST")
+        )
+    for condition in CONDITIONS[kind]:
+        assert condition in sent
+
+
 DENIALS = {
     "ministack": (
         b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>",
