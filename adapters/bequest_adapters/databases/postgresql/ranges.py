@@ -134,7 +134,8 @@ class RelationReader:
     def _plan(self, found: Sequence[Row]) -> None:
         """How much to read next, by the rows that were decoded last and how dense they lay."""
         assert self._ranges is not None
-        rows = min(reading.BLOCK_ROWS, reading.rows_that_fit(found)) if found else GROWTH
+        fit = reading.rows_that_fit(found) if found else FIRST_SLOTS
+        rows = min(reading.BLOCK_ROWS, fit)
         most = min(MOST_PAGES * self._ranges.slots, self._slots * GROWTH)
         fitting = int(rows / self._density) if self._density else most
         self._slots = max(1, min(fitting, most))
