@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -184,6 +185,8 @@ class Database:
         copied = self.side.stranger(record)
         if copied or record is None:
             return Memory(who.installation, who.lineage, who.epoch, copied=copied)
+        if (record.lineage, record.epoch) == (who.lineage, who.epoch):
+            return record
         return replace(record, lineage=who.lineage, epoch=who.epoch)
 
     def write(self, at: float, number: int) -> None:
@@ -342,9 +345,10 @@ class Position(NamedTuple):
         stamp = database.journal[-1].stamp if database.journal else 0
         return cls(database.capture, database.last, stamp)
 
-    @classmethod
-    def parsed(cls, text: str) -> Position:
-        return cls(*map(int, text.split(":")))
+    @staticmethod
+    @lru_cache
+    def parsed(text: str) -> Position:
+        return Position(*map(int, text.split(":")))
 
     def __str__(self) -> str:
         return ":".join(map(str, self))
@@ -463,7 +467,8 @@ class SimulatedSource:
             if not database.server:
                 # Before the database knows it: it never looks like a copy.
                 database.side.take_over(new.installation)
-                database.side.append(Memory(installation=new.installation), durable=True)
+                blank = Memory(new.installation, new.lineage, new.epoch)
+                database.side.append(blank, durable=True)
                 current().call("introduced")
         return database.install(new)
 

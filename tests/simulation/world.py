@@ -727,7 +727,8 @@ class World:
             adoption = None
             if adopt:
                 new = partial(SimulatedSource, database, machine.name)
-                adoption = Adoption(new, self.token)
+                alive = self.healing or self.chance.random() < 0.8
+                adoption = Adoption(new, self.token, even_alive=alive)
             replaced = database.commit
             try:
                 report = replay.restore(
