@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import URL
+from sqlalchemy import URL, create_engine, text
 
 import bequest
+from bequest import registry
 from tests.servers.postgresql import PostgresqlServer, connect
 
 _numbers = itertools.count(1)
@@ -41,6 +42,25 @@ Make = Callable[[], Machine]
 
 def backup(machine: Machine, store: str, **options: Any) -> bequest.PublishReport:
     return bequest.backup(machine.url, store, **options)
+
+
+def origin_of(machine: Machine) -> str:
+    """What a publish of it would say that it descends from."""
+    with closing(registry.open_source(machine.url)) as source:
+        with source.cut(source.recall()) as cut:
+            return cut.origin
+
+
+def descends(machine: Machine, origin: str) -> bool:
+    with closing(registry.open_source(machine.url)) as source:
+        return bool(source.descends(origin))
+
+
+def alter(machine: Machine, statement: str) -> None:
+    engine = create_engine(machine.url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
 
 
 def sites_in(store: str, folder: Path) -> list[str]:

@@ -8,7 +8,17 @@ import pytest
 
 import bequest
 
-from .machines import Machine, Make, PostgresqlMachine, SqliteMachine, backup, sites_in
+from .machines import (
+    Machine,
+    Make,
+    PostgresqlMachine,
+    SqliteMachine,
+    alter,
+    backup,
+    descends,
+    origin_of,
+    sites_in,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -287,3 +297,23 @@ class TestOnSqlite:
         report = backup(machine, store)
         assert report.action == "rewrite"
         assert sites_in(store, tmp_path) == machine.sites()
+
+
+def test_what_was_written_while_capture_was_broken_tells_a_copy_from_its_original(
+    make: Make, tmp_path: Path
+) -> None:
+    """No journal row holds it, so a repair writes one of its own."""
+    store = str(tmp_path / "o.bequest")
+    original = make()
+    original.write("Utrecht")
+    backup(original, store)
+    original.write("Delft")
+    origin = origin_of(original)
+    clone = original.clone()
+    alter(original, "DROP TABLE site")
+    alter(original, "CREATE TABLE site (id INTEGER PRIMARY KEY, name TEXT, region TEXT)")
+    bequest.install(original.url)
+    assert origin_of(original) != origin
+    assert descends(original, origin)
+    assert descends(clone, origin)
+    assert not descends(clone, origin_of(original))

@@ -68,6 +68,17 @@ def continue_behind(connection: sqlite3.Connection, seq: int) -> None:
         )
 
 
+def note_repair(connection: sqlite3.Connection) -> None:
+    """Give the journal a row that names no table.
+
+    What is written while capture is broken has none: without this row, a copy of the database that
+    was made before could prove that it descends from what is published after (`bequest.ancestry`).
+    """
+    connection.execute(
+        f"INSERT INTO {JOURNAL}(at, tab, op) VALUES (julianday('now'), ?, ?)", (_NO_TABLE, _TOUCHED)
+    )
+
+
 def _orphans(connection: sqlite3.Connection) -> list[str]:
     found = connection.execute(f"SELECT sql FROM sqlite_schema WHERE {IS_CAPTURING}")
     return [row[0] for row in found.fetchall()]
