@@ -44,6 +44,9 @@ free: a table of a controller's that bears it is not captured."""
 
 FOLLOWING = "bequest_following"
 
+LIFTED = "bequest_lifted"
+"""A view on SQLite that stands in for all triggers while there is none: it names the installation."""
+
 TABLES = frozenset({JOURNAL, CAPTURE, SETTINGS, VERSION_TABLE})
 """What every installation has, and what no snapshot ever holds."""
 
@@ -53,7 +56,7 @@ ALL_TABLES = TABLES | {MEMORY, FOLLOWING}
 
 def is_internal(name: str) -> bool:
     """Whether a table's name is Bequest's own, so that no snapshot of a database ever holds it."""
-    return name in TABLES or name in (MEMORY, FOLLOWING, FILES)
+    return name in TABLES or name in (MEMORY, FOLLOWING, LIFTED, FILES)
 
 
 KEY_COLUMNS = 4

@@ -7,6 +7,8 @@ import contextlib
 import psycopg
 import pytest
 
+from bequest_adapters.databases.postgresql import journal
+
 from .controller import Controller, Make, controller
 
 __all__ = ["controller"]
@@ -424,17 +426,22 @@ def test_sequences_are_read_at_every_cut(controller: Make) -> None:
         }
 
 
-def test_trimming_forgets_what_was_seen_and_nothing_else(controller: Make) -> None:
+def test_trimming_forgets_what_was_seen_and_nothing_else(
+    controller: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "ORIGIN_ROWS", 1)  # the newest one that was seen proves descent
     c = controller(PLAIN)
     with c.another() as late:
         late.execute("BEGIN; INSERT INTO t VALUES (9, 9)")
-        c("UPDATE t SET v = 5")
+        c("UPDATE t SET v = 4")
+        c("UPDATE t SET v = 5 WHERE id = 1")
         c.check()
         late.execute("COMMIT")
     c("UPDATE t SET v = 6 WHERE id = 2")
     c.source.trim(c.memory.position)
     assert sorted(c("SELECT op::text, keys FROM bequest.bequest_journal")) == [
         ("i", ["9"]),
+        ("u", ["1"]),
         ("u", ["2"]),
     ]
     c.check()

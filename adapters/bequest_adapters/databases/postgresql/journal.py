@@ -108,7 +108,7 @@ def behind(connection: Connection, position: Position) -> bool:
 
 def pending(connection: Connection, position: Position) -> Pending:
     """What became visible since ``position``; a statement on a whole table counts as one."""
-    where = _BEHIND if position.snapshot else "true"
+    where = f"tab <> 0 AND {_BEHIND}" if position.snapshot else "tab <> 0"
     found = connection.execute(
         "SELECT count(DISTINCT txid), coalesce(sum(greatest(cardinality(keys), 1)), 0)::int8,"
         f" extract(epoch FROM min(at))::float8 FROM {_TABLE} WHERE {where}",

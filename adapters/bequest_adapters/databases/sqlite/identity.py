@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bequest.model import Memory, Selection
-from bequest_schema.tables import SETTINGS
+from bequest_schema.tables import LIFTED, SETTINGS
 
 from .catalog import IS_OUR_TRIGGER, exists
 
@@ -81,6 +81,13 @@ class Known:
     selection: Selection | None = None
 
 
+STAMPED: Final = (
+    f"SELECT sql FROM sqlite_schema WHERE ({IS_OUR_TRIGGER} OR name = '{LIFTED}')"
+    " AND sql GLOB '*/[*] bequest *' ORDER BY rowid LIMIT 1"
+)
+"""The text of a trigger, or of what stands in for them all, that names the installation."""
+
+
 def stamp(installation: str) -> str:
     """The comment in a trigger's text; empty where nothing is installed yet."""
     return f"/* bequest {installation} */ " if installation else ""
@@ -91,11 +98,13 @@ def installation_in_triggers(connection: sqlite3.Connection) -> str:
 
     Reads all of ``sqlite_schema``: only for a database that does not say who it is.
     """
-    found = connection.execute(
-        f"SELECT sql FROM sqlite_schema WHERE {IS_OUR_TRIGGER} AND sql GLOB '*/[*] bequest *'"
-        " ORDER BY rowid LIMIT 1"
-    ).fetchone()
-    named = None if found is None else _STAMP.search(found[0])
+    found = connection.execute(STAMPED).fetchone()
+    return "" if found is None else installation_in(found[0])
+
+
+def installation_in(sql: str) -> str:
+    """The installation that a trigger's text names; empty when it names none."""
+    named = _STAMP.search(sql)
     return "" if named is None else named[1]
 
 

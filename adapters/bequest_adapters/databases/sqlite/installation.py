@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from bequest.errors import Refused, UsageError
 from bequest.model import Catalog, Selection, Table
 from bequest_schema import ALL_TABLES, HEAD, VERSION_TABLE
-from bequest_schema.tables import FOLLOWING, JOURNAL, KEY_COLUMNS, SETTINGS, metadata
+from bequest_schema.tables import FOLLOWING, JOURNAL, KEY_COLUMNS, LIFTED, SETTINGS, metadata
 
 from . import healing
 from .catalog import IS_CAPTURING, IS_OUR_TRIGGER, Schema, TableShape, exists, read_schema
@@ -126,6 +126,7 @@ class Work:
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """That all is there."""
+        connection.execute(f"DROP VIEW IF EXISTS {LIFTED}")
         write_whole(connection, self.plan.fingerprint)
 
 
@@ -239,6 +240,7 @@ def removal(connection: sqlite3.Connection) -> tuple[tuple[str, ...], ...]:
 
 def drop_tables(connection: sqlite3.Connection) -> None:
     """Drop every table that was ever made, in the caller's transaction."""
+    connection.execute(f"DROP VIEW IF EXISTS {LIFTED}")
     for name in sorted(ALL_TABLES):
         connection.execute(f"DROP TABLE IF EXISTS {identifier(name)}")
 

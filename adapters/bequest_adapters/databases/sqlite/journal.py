@@ -106,7 +106,7 @@ def pending(connection: sqlite3.Connection, position: Position) -> Pending:
     several transactions within a millisecond as one.
     """
     transactions, count, since = connection.execute(
-        f"SELECT count(DISTINCT at), count(*), min(at) FROM {JOURNAL} WHERE seq > ?",
+        f"SELECT count(DISTINCT at), count(*), min(at) FROM {JOURNAL} WHERE seq > ? AND tab <> 0",
         (position.seq,),
     ).fetchone()
     return Pending(transactions, count, None if since is None else epoch_seconds(since))

@@ -17,11 +17,13 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 
-from bequest_schema.tables import JOURNAL
+from bequest_schema.tables import JOURNAL, LIFTED
 
 from ...autogenerate import hidden
 from . import installation
-from .catalog import IS_OUR_TRIGGER
+from .catalog import IS_OUR_TRIGGER, exists
+from .identity import STAMPED, Known, installation_in, read_identity, stamp
+from .record import read_record
 from .text import Token, fold, identifier, literal, tokens
 
 _STARTS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:ALTER|DROP)\b", re.IGNORECASE | re.DOTALL)
@@ -34,19 +36,28 @@ def migration(connection: Connection) -> Generator[None]:
     Use it inside the migration's transaction. Where capture is not installed nothing is done, but
     that autogenerate does not see Bequest's tables.
     """
-    cursor = connection.connection.cursor()
-    captured = bool(_standing(cursor, ""))
-    cursor.close()
+    driver = connection.connection.driver_connection
+    # An asynchronous driver's connection cannot be used here; the next cut repairs it then.
+    known = _known(driver) if isinstance(driver, sqlite3.Connection) else None
     undo = _lift_before(connection)
     try:
         with hidden():
             yield
     finally:
         undo()
-    driver = connection.connection.driver_connection
-    # An asynchronous driver's connection cannot be used here; the next cut repairs it then.
-    if captured and isinstance(driver, sqlite3.Connection):
-        installation.install(driver, None, None)
+    if known is not None and isinstance(driver, sqlite3.Connection):
+        installation.install(driver, None, None, known)
+
+
+def _known(connection: sqlite3.Connection) -> Known | None:
+    """Who the database is and how far its journal goes, in case that is lost; ``None``: nobody."""
+    identity = read_identity(connection)
+    if not identity.installation:
+        return None
+    last = 0
+    if exists(connection, JOURNAL):
+        (last,) = connection.execute(f"SELECT max(seq) FROM {JOURNAL}").fetchone()
+    return Known(identity, last or 0, read_record(connection).selection)
 
 
 def attend(engine: Any) -> Callable[[], None]:
@@ -102,15 +113,26 @@ def _standing(cursor: Any, table: str) -> list[str]:
     return [row[0] for row in cursor.fetchall()]
 
 
+def _stand_in(cursor: Any, named: str) -> None:
+    """Whoever drops the journal drops all tables: leave something that says whose database it is."""
+    cursor.execute(f"DROP VIEW IF EXISTS {LIFTED}")
+    cursor.execute(f"CREATE VIEW {LIFTED} AS {stamp(named)}SELECT 'see bequest install' AS note")
+
+
 def _lift(cursor: Any, table: str) -> None:
     names = _standing(cursor, table)
     if not names:
         return
+    if not table:
+        cursor.execute(STAMPED)
+        stamped = [row[0] for row in cursor.fetchall()]
     # One transaction also where the controller is in none; else each trigger is one of its own.
     cursor.execute("SAVEPOINT bequest_lift")
     try:
         for name in names:
             cursor.execute(f"DROP TRIGGER IF EXISTS {identifier(name)}")
+        if not table and stamped:
+            _stand_in(cursor, installation_in(stamped[0]))
     except BaseException:
         cursor.execute("ROLLBACK TO bequest_lift")
         raise
