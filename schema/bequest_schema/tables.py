@@ -45,7 +45,8 @@ free: a table of a controller's that bears it is not captured."""
 FOLLOWING = "bequest_following"
 
 LIFTED = "bequest_lifted"
-"""A view on SQLite that stands in for all triggers while there is none: it names the installation."""
+"""A view on SQLite that stands in for our triggers while there are none: it names the
+installation."""
 
 TABLES = frozenset({JOURNAL, CAPTURE, SETTINGS, VERSION_TABLE})
 """What every installation has, and what no snapshot ever holds."""
