@@ -48,7 +48,8 @@ _COPIED = "it was copied or moved from another server or database"
 
 def recall(connection: Connection) -> Memory:
     """What was remembered last; blank when there is no row."""
-    cursor = connection.execute(_RECALL.encode(), prepare=True)
+    # Never prepared: the columns of a prepared one must not change.
+    cursor = connection.execute(_RECALL.encode(), prepare=False)
     row = cursor.fetchone()
     if row is None:
         return Memory()

@@ -116,7 +116,7 @@ def _standing(cursor: Any, table: str) -> list[str]:
 def _stand_in(cursor: Any, named: str) -> None:
     """Whoever drops the journal drops all tables: leave something that says whose database it is."""
     cursor.execute(f"DROP VIEW IF EXISTS {LIFTED}")
-    cursor.execute(f"CREATE VIEW {LIFTED} AS {stamp(named)}SELECT 'see bequest install' AS note")
+    cursor.execute(f"CREATE VIEW {LIFTED} AS {stamp(named)}SELECT 'bequest install' AS next")
 
 
 def _lift(cursor: Any, table: str) -> None:
