@@ -88,7 +88,7 @@ def families(connection: Connection, tables: Sequence[Table]) -> Mapping[int, Fa
     names = [[table.schema for table in tables], [table.name for table in tables]]
     for row in connection.execute(_FAMILIES, names, prepare=True):
         turn: int = row[0]
-        found[tables[turn - 1].id].append(Member(*row[1:6], identity=row[6:]))
+        found[tables[turn - 1].id].append(Member(*row[1:6], row[6:]))
     return {number: tuple(members) for number, members in found.items()}
 
 
