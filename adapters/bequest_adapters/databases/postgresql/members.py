@@ -87,9 +87,9 @@ def families(connection: Connection, tables: Sequence[Table]) -> Mapping[int, Fa
     found: dict[int, list[Member]] = {table.id: [] for table in tables}
     names = [[table.schema for table in tables], [table.name for table in tables]]
     for row in connection.execute(_FAMILIES, names, prepare=True):
-        turn, oid, parent, toast, kind, heap = row[:6]
-        member = Member(oid, parent, toast, kind, heap, row[6:])
-        found[tables[turn - 1].id].append(member)
+        turn: int = row[0]
+        oid, parent, toast, kind, heap = row[1:6]
+        found[tables[turn - 1].id].append(Member(oid, parent, toast, kind, heap, row[6:]))
     return {number: tuple(members) for number, members in found.items()}
 
 
