@@ -325,7 +325,7 @@ def _open(
     """Begin, so that what is known is what the snapshot has."""
     for _ in range(ATTEMPTS):
         known = known or _find_out(connection)
-        connection.execute(BEGIN)
+        connection.execute(BEGIN.encode())
         locks = BriefLocks(connection)
         # All of ours may be gone since.
         with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
@@ -354,7 +354,7 @@ def _facts(connection: Connection, known: Known) -> tuple[str, str, str, str | N
 
 def _find_out(connection: Connection) -> Known:
     """The schema of this moment, in a transaction of its own."""
-    connection.execute(BEGIN)
+    connection.execute(BEGIN.encode())
     try:
         return BriefLocks(connection).hold(partial(_read_known, connection))
     finally:

@@ -226,7 +226,7 @@ def _look(
         plan = make_plan(connection, before, selection, limit)
         return plan, read_fingerprint(connection), before
 
-    connection.execute(BEGIN)
+    connection.execute(BEGIN.encode())
     try:
         # The server locks partitions to name them.
         return BriefLocks(connection, PATIENCE_SECONDS).hold(look)

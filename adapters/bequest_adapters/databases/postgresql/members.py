@@ -86,10 +86,10 @@ def families(connection: Connection, tables: Sequence[Table]) -> Mapping[int, Fa
     """
     found: dict[int, list[Member]] = {table.id: [] for table in tables}
     names = [[table.schema for table in tables], [table.name for table in tables]]
-    for turn, *facts in connection.execute(_FAMILIES, names, prepare=True):
-        oid, parent, toast, kind, heap, *identity = facts
-        member = Member(oid, parent, toast, kind, heap, tuple(identity))
-        found[tables[turn - 1].id].append(member)
+    for row in connection.execute(_FAMILIES, names, prepare=True):
+        turn: int = row[0]
+        oid, parent, toast, kind, heap = row[1:6]
+        found[tables[turn - 1].id].append(Member(oid, parent, toast, kind, heap, row[6:]))
     return {number: tuple(members) for number, members in found.items()}
 
 
