@@ -68,6 +68,18 @@ def continue_behind(connection: sqlite3.Connection, seq: int) -> None:
         )
 
 
+def say_repaired(connection: sqlite3.Connection) -> None:
+    """Add a row that names no table, and that no copy of this database has.
+
+    What was written while capture was broken may be in no row of the journal, so that nothing else
+    tells the states before and after it apart (`bequest.ancestry`).
+    """
+    connection.execute(
+        f"INSERT INTO {JOURNAL}(at, tab, op) VALUES (julianday('now'), ?, ?)",
+        (_NO_TABLE, _TOUCHED),
+    )
+
+
 def _orphans(connection: sqlite3.Connection) -> list[str]:
     found = connection.execute(f"SELECT sql FROM sqlite_schema WHERE {IS_CAPTURING}")
     return [row[0] for row in found.fetchall()]

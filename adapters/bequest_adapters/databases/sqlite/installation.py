@@ -123,6 +123,8 @@ class Work:
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """That all is there."""
+        if self.record.generation:
+            healing.say_repaired(connection)
         write_whole(connection, self.plan.fingerprint)
 
 
