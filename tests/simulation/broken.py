@@ -372,10 +372,6 @@ def does_not_doubt_after_a_gap(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Publisher, "_fence", sure)
 
 
-def looks_at_its_descent_before_the_cut_only(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Publisher, "_check_descent", lambda self, stat: None)
-
-
 def adopts_under_the_same_epoch(patch: pytest.MonkeyPatch) -> None:
     taken = takeover._taken
 
@@ -603,7 +599,6 @@ BREAKS: list[Break] = [
     replaces_what_came_after_the_copy,
     counts_on_from_its_own_memory,
     does_not_doubt_after_a_gap,
-    looks_at_its_descent_before_the_cut_only,
     adopts_under_the_same_epoch,
     stays_who_it_was,
     publishes_before_it_knows_who_it_is,
@@ -625,3 +620,13 @@ BREAKS: list[Break] = [
     believes_a_clock_that_fell_back,
     stays_superseded_for_ever,
 ]
+
+RARE: frozenset[Break] = frozenset(
+    {
+        keeps_only_its_last_intent,
+        settles_in_over_what_was_published,
+        takes_a_denial_for_an_answer_to_every_attempt,
+        restores_before_it_verified,
+    }
+)
+"""These need thousands of seeds: they are tried at night."""
