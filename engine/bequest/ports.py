@@ -260,10 +260,11 @@ class Source(Protocol):
         ...
 
     def install(self, selection: Selection | None = None) -> bool:
-        """Create or mend journal and triggers; True when anything was changed.
+        """Create or repair journal and triggers; True when anything was changed.
 
         ``None`` keeps the selection of the last install (all tables at first). Idempotent. Whatever
-        it had to mend makes the next cut report a fault.
+        it had to repair makes the next cut report a fault, and is a row of the journal by itself:
+        by it `descends` tells a copy from before the repair apart.
         """
         ...
 

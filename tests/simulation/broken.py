@@ -314,11 +314,6 @@ def repairs_capture_without_a_row(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Database, "_journalled", silent)
 
 
-def adopts_with_the_old_origin(patch: pytest.MonkeyPatch) -> None:
-    """An heir cannot prove that what it has adopted is its ancestor."""
-    patch.setattr(adopting, "adopted", lambda origin, installation: origin)
-
-
 def replaces_without_a_copy(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(takeover, "_keep", lambda *asked: "nowhere")
 
@@ -377,10 +372,6 @@ def does_not_doubt_after_a_gap(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Publisher, "_fence", sure)
 
 
-def looks_at_its_descent_before_the_cut_only(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Publisher, "_check_descent", lambda self, stat: None)
-
-
 def adopts_under_the_same_epoch(patch: pytest.MonkeyPatch) -> None:
     taken = takeover._taken
 
@@ -397,33 +388,6 @@ def stays_who_it_was(patch: pytest.MonkeyPatch) -> None:
         takeover,
         "_taken",
         lambda memory, *rest: replace(taken(memory, *rest), installation=memory.installation),
-    )
-
-
-def writes_who_it_is_behind_what_it_remembers(patch: pytest.MonkeyPatch) -> None:
-    """The side file knows the new installation, synced, and the database does not yet."""
-    remember, become = SimulatedSource.remember, SimulatedSource._become
-
-    def late(self: Any, memory: Memory, *, durable: bool) -> None:
-        after = self.database.identity.succeeded(memory)
-        patch.setattr(SimulatedSource, "_become", lambda self, identity: None)
-        try:
-            remember(self, memory, durable=durable)
-        finally:
-            patch.setattr(SimulatedSource, "_become", become)
-        if not self.database.server and after != self.database.identity:
-            self._become(after)
-
-    patch.setattr(SimulatedSource, "remember", late)
-
-
-def forgets_its_earlier_installations(patch: pytest.MonkeyPatch) -> None:
-    from .database import Identity
-
-    patch.setattr(
-        Identity,
-        "succeeded",
-        lambda self, memory: Identity(memory.installation, memory.lineage, memory.epoch),
     )
 
 
@@ -629,18 +593,14 @@ BREAKS: list[Break] = [
     takes_trimmed_rows_for_proven,
     proves_nothing,
     repairs_capture_without_a_row,
-    adopts_with_the_old_origin,
     replaces_without_a_copy,
     keeps_a_copy_after_it_replaced,
     replaces_whatever_is_there,
     replaces_what_came_after_the_copy,
     counts_on_from_its_own_memory,
     does_not_doubt_after_a_gap,
-    looks_at_its_descent_before_the_cut_only,
     adopts_under_the_same_epoch,
     stays_who_it_was,
-    writes_who_it_is_behind_what_it_remembers,
-    forgets_its_earlier_installations,
     publishes_before_it_knows_who_it_is,
     takes_the_oldest_intent_for_whatever_is_there,
     uses_one_token_for_every_publish,
@@ -660,3 +620,13 @@ BREAKS: list[Break] = [
     believes_a_clock_that_fell_back,
     stays_superseded_for_ever,
 ]
+
+RARE: frozenset[Break] = frozenset(
+    {
+        keeps_only_its_last_intent,
+        settles_in_over_what_was_published,
+        takes_a_denial_for_an_answer_to_every_attempt,
+        restores_before_it_verified,
+    }
+)
+"""These need thousands of seeds: they are tried at night."""

@@ -98,6 +98,14 @@ class Commit:
     def same(self, rows: dict[int, str], notes: Counter[str], generation: int) -> bool:
         return self.rows == rows and self.generation == generation and Counter(self.notes) == notes
 
+    @property
+    def restored_from(self) -> Commit:
+        """The commit that a restore made this of, without a change; else itself."""
+        found = self
+        while found.parent is not None and found.parent.number == found.number:
+            found = found.parent
+        return found
+
     def holds(self, older: Commit) -> bool:
         """Whether ``older`` is this commit or an ancestor of it."""
         commit: Commit | None = self
@@ -379,10 +387,9 @@ class Proof(NamedTuple):
 
     def shown_by(self, database: Database) -> bool:
         """Whether the journal holds that row, and those before it."""
-        if self.installation not in database.identity.installations:
-            return False
         if not self.stamp:
-            return not database.server
+            known = self.installation in database.identity.installations
+            return known and not database.server
         wanted = range(max(1, self.number - ORIGIN_ROWS + 1), self.number + 1)
         found = [row for row in database.journal if row.number in wanted]
         return len(found) == len(wanted) and found[-1].stamp == self.stamp

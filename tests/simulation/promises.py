@@ -16,7 +16,7 @@ from bequest.snapshot.fold import Snapshot
 from bequest_adapters.cipher import KeyRing
 
 from .bucket import Bucket, Sender, Version
-from .database import ITEMS, JOURNAL_LIMIT, Commit, Database, Position
+from .database import ITEMS, JOURNAL_LIMIT, Commit, Database, Position, Proof
 from .process import Thread
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def promise_5_descends(bucket: Bucket, sender: Sender, mark: Mark, commit: Commi
         if mark.lineage != old.lineage or mark.epoch != old.epoch + 1:
             raise Broken("5 fenced", f"{mark} adopted {old}")
         return
-    if not _ordered(bucket, sender, before):
+    if _ordered(bucket, sender, before):
+        if mark.lineage == old.lineage and mark.epoch == old.epoch and _strangers(sender, before):
+            raise Broken("5 fenced", f"two controllers own epoch {mark.epoch}")
+    else:
         if mark.lineage != old.lineage:
             raise Broken("5 fenced", "another controller wrote the object")
         if mark.epoch < old.epoch:
@@ -102,6 +105,13 @@ def promise_5_descends(bucket: Bucket, sender: Sender, mark: Mark, commit: Commi
         if not commit.holds(before.commit) and not sender.machine.forgot_where_it_was_rolled_back():
             lost = f"commit {commit.number} of {sender.machine} dropped {before.commit.number}"
             raise Broken("5 fenced", f"{lost} of {before.owner}")
+
+
+def _strangers(sender: Sender, before: Version) -> bool:
+    """Whether two installations published these."""
+    now, then = sender.proof, before.proof
+    both = isinstance(now, Proof) and isinstance(then, Proof)
+    return both and now.installation != then.installation
 
 
 def _ordered(bucket: Bucket, sender: Sender, before: Version) -> bool:
@@ -132,10 +142,8 @@ def promise_5_acknowledged(
         if bucket.name in found.stored and found.holds(commit):
             if bucket.exchanges == exchanges:
                 older = [each for each in bucket.acknowledged if found.holds(each)]
-                bucket.acknowledged = [
-                    *(each for each in bucket.acknowledged if each not in older),
-                    commit,
-                ]
+                left = [each for each in bucket.acknowledged if each not in older]
+                bucket.acknowledged = [*left, commit.restored_from]
             return
         found = found.parent
     raise Broken("5 acknowledged", f"commit {commit.number} of {machine} is in no object")

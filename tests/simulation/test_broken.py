@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.mark import ParameterSet
 
-from .broken import BREAKS, Break
+from .broken import BREAKS, RARE, Break
 from .shrink import attempt, story
 
 SEEDS = 8000
 """The rarest of them shows in one seed of a thousand; most show within ten."""
 
 
-@pytest.mark.parametrize("break_it", BREAKS, ids=lambda each: each.__name__.replace("_", " "))
+def tried(break_it: Break) -> ParameterSet:
+    marks = [pytest.mark.nightly, pytest.mark.timeout(3000)] if break_it in RARE else []
+    return pytest.param(break_it, marks=marks, id=break_it.__name__.replace("_", " "))
+
+
+@pytest.mark.parametrize("break_it", map(tried, BREAKS))
 def test_a_broken_engine_is_caught(break_it: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     break_it(monkeypatch)
     assert any(attempt(seed) for seed in range(SEEDS)), f"{SEEDS} seeds did not tell it apart"

@@ -770,6 +770,8 @@ class World:
                 bucket.late.pop()()
         self._run_until(self._no_operator, "the operators' commands end")
         self._start_all()
+        if "older" in self.enabled and self.chance.random() < 0.5:
+            self.do_older()
         for bucket in self.buckets:
             if any(each.complete and each.bucket is bucket for each in self.machines):
                 self._heal(bucket)

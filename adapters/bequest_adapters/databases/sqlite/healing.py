@@ -68,14 +68,15 @@ def continue_behind(connection: sqlite3.Connection, seq: int) -> None:
         )
 
 
-def note_repair(connection: sqlite3.Connection) -> None:
-    """Give the journal a row that names no table.
+def say_repaired(connection: sqlite3.Connection) -> None:
+    """Add a row that names no table, and that no copy of this database has.
 
-    What is written while capture is broken has none: without this row, a copy of the database that
-    was made before could prove that it descends from what is published after (`bequest.ancestry`).
+    What was written while capture was broken may be in no row of the journal, so that nothing else
+    tells the states before and after it apart (`bequest.ancestry`).
     """
     connection.execute(
-        f"INSERT INTO {JOURNAL}(at, tab, op) VALUES (julianday('now'), ?, ?)", (_NO_TABLE, _TOUCHED)
+        f"INSERT INTO {JOURNAL}(at, tab, op) VALUES (julianday('now'), ?, ?)",
+        (_NO_TABLE, _TOUCHED),
     )
 
 

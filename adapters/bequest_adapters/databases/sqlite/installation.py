@@ -113,20 +113,19 @@ class Work:
     record: Record
     pieces: tuple[tuple[str, ...], ...]
     seq: int
-    repairs: bool
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Our tables, what is wanted, and that it is not there yet."""
         _migrate(connection)
         healing.widen(connection, self.plan.width)
         healing.continue_behind(connection, self.seq)
-        if self.repairs:
-            healing.note_repair(connection)
         write_begun(connection, self.record, self.plan.keys)
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """That all is there."""
         connection.execute(f"DROP VIEW IF EXISTS {LIFTED}")
+        if self.record.generation:
+            healing.say_repaired(connection)
         write_whole(connection, self.plan.fingerprint)
 
 
@@ -195,8 +194,7 @@ def look(
     # A journal that is older than what was published was not lost: the database was rolled back.
     lost = known is not None and not exists(connection, JOURNAL)
     seq = known.seq if known is not None and lost else 0
-    repairs = bool(before.generation)
-    return Work(plan, record, tuple(_pieces(connection, plan)), seq, repairs)
+    return Work(plan, record, tuple(_pieces(connection, plan)), seq)
 
 
 def install(

@@ -114,9 +114,9 @@ def _standing(cursor: Any, table: str) -> list[str]:
 
 
 def _stand_in(cursor: Any, named: str) -> None:
-    """Whoever drops the journal drops all tables: leave something that says whose database it is."""
+    """Who drops the journal drops our other tables too: leave a view that names the installation."""
     cursor.execute(f"DROP VIEW IF EXISTS {LIFTED}")
-    cursor.execute(f"CREATE VIEW {LIFTED} AS {stamp(named)}SELECT 'bequest install' AS next")
+    cursor.execute(f"CREATE VIEW {LIFTED} AS {stamp(named)}SELECT 'lifted' AS state")
 
 
 def _lift(cursor: Any, table: str) -> None:
