@@ -114,7 +114,7 @@ def _standing(cursor: Any, table: str) -> list[str]:
 
 
 def _stand_in(cursor: Any, named: str) -> None:
-    """Who drops the journal drops our other tables too: leave a view that names the installation."""
+    """Who drops the journal drops the settings, too: leave a view that names the installation."""
     cursor.execute(f"DROP VIEW IF EXISTS {LIFTED}")
     cursor.execute(f"CREATE VIEW {LIFTED} AS {stamp(named)}SELECT 'lifted' AS state")
 
