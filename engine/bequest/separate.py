@@ -63,9 +63,10 @@ def _groups(named: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Place]]]:
         elif name in STORES:
             yield name, _of_store(value)
         elif name in FOLDERS:
-            yield name, [Place(str(os.fspath(value)), FOLDERS[name])]
+            folder: str = os.fspath(value)
+            yield name, [Place(folder, FOLDERS[name])]
     # One file may hold the keys of several stores: it is one thing.
-    keys = {_text(named.get("key_file")), os.environ.get(KEY_FILE)}
+    keys: set[str | None] = {_text(named.get("key_file")), os.environ.get(KEY_FILE)}
     keys |= {getattr(named.get(name), "key_file", None) for name in STORES}
     yield "keys", [Place(path, "the key file") for path in keys if path]
     yield "others", [Place(path, what) for path, what in _others.items()]

@@ -126,7 +126,8 @@ def trim(connection: Connection, position: Position) -> None:
     if not position.snapshot:
         return
     oldest = connection.execute(
-        f"SELECT at FROM {_TABLE} WHERE {_SEEN} ORDER BY at DESC OFFSET {ORIGIN_ROWS - 1} LIMIT 1",
+        f"SELECT at FROM {_TABLE} WHERE {_SEEN} ORDER BY at DESC"
+        f" OFFSET {ORIGIN_ROWS - 1} LIMIT 1".encode(),
         {"since": position.snapshot},
     ).fetchone()
     if oldest is None:
@@ -149,7 +150,7 @@ def newest_rows(connection: Connection, generation: str, installation: str) -> s
     Of an empty journal the generation, which changes when history is dropped.
     """
     found = connection.execute(
-        f"SELECT {_HASH} FROM {_TABLE} ORDER BY at DESC, txid DESC LIMIT {ORIGIN_ROWS}",
+        f"SELECT {_HASH} FROM {_TABLE} ORDER BY at DESC, txid DESC LIMIT {ORIGIN_ROWS}".encode(),
         {"seed": _seed(installation)},
     ).fetchall()
     return ".".join(sorted(row[0] for row in found)) or f"{_EMPTY}{generation}"

@@ -123,6 +123,7 @@ def _lift(cursor: Any, table: str) -> None:
     names = _standing(cursor, table)
     if not names:
         return
+    stamped: list[str] = []
     if not table:
         cursor.execute(STAMPED)
         stamped = [row[0] for row in cursor.fetchall()]
@@ -131,7 +132,7 @@ def _lift(cursor: Any, table: str) -> None:
     try:
         for name in names:
             cursor.execute(f"DROP TRIGGER IF EXISTS {identifier(name)}")
-        if not table and stamped:
+        if stamped:
             _stand_in(cursor, installation_in(stamped[0]))
     except BaseException:
         cursor.execute("ROLLBACK TO bequest_lift")

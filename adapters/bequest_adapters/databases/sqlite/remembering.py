@@ -37,14 +37,21 @@ def recall(identity: Identity, side: SideFile) -> Memory:
     copied = _copied(side, record)
     if record is None or copied:
         return replace(who, copied=copied)
-    base: Attributes = side.read(identity.installation, BASES[record["base"]]) or {}
-    found = {name: record[name] for name in _COLUMNS if name in record}
+    base = _base(side, identity.installation, record["base"])
+    found: dict[str, Any] = {name: record[name] for name in _COLUMNS if name in record}
     found["attributes"] = _applied(base, record["attributes"])
-    found["intents"] = tuple(
-        Intent(**{**intent, "attributes": _applied(base, intent["attributes"])})
-        for intent in record["intents"]
-    )
+    found["intents"] = tuple(_intent(intent, base) for intent in record["intents"])
     return replace(who, **found)
+
+
+def _intent(plain: dict[str, Any], base: Attributes) -> Intent:
+    whole: dict[str, Any] = {**plain, "attributes": _applied(base, plain["attributes"])}
+    return Intent(**whole)
+
+
+def _base(side: SideFile, installation: str, turn: int) -> Attributes:
+    found: dict[str, Value] | None = side.read(installation, BASES[turn])
+    return found or {}
 
 
 def _copied(side: SideFile, record: Any) -> str:
@@ -60,7 +67,7 @@ def remember(memory: Memory, side: SideFile, *, durable: bool) -> None:
     installation = memory.installation
     before = side.read(installation, MEMORY)
     turn = 0 if before is None else before["base"]
-    base: Attributes = side.read(installation, BASES[turn]) or {}
+    base = _base(side, installation, turn)
     records: dict[str, Any] = {}
     changes = _difference(base, memory.attributes)
     if len(changes) > max(FEW_ATTRIBUTES, len(memory.attributes) // 4):
@@ -98,7 +105,8 @@ def known(side: SideFile) -> Known | None:
     found = side.read("", IDENTITY) if side.is_own() else None
     if found is None:
         return None
-    identity = Identity(**{**found, "earlier": tuple(found["earlier"])})
+    facts: dict[str, Any] = {**found, "earlier": tuple(found["earlier"])}
+    identity = Identity(**facts)
     chosen = side.read(identity.installation, SELECTION)
     selection = None if chosen is None else Selection(*map(tuple, chosen))
     return Known(identity, last_seq(identity, side), selection)
