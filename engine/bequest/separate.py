@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .errors import BequestError, UsageError
 from .model import Place
@@ -63,8 +63,8 @@ def _groups(named: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Place]]]:
         elif name in STORES:
             yield name, _of_store(value)
         elif name in FOLDERS:
-            folder: str = os.fspath(value)
-            yield name, [Place(folder, FOLDERS[name])]
+            folder = cast("str | os.PathLike[str]", value)
+            yield name, [Place(os.fspath(folder), FOLDERS[name])]
     # One file may hold the keys of several stores: it is one thing.
     keys: set[str | None] = {_text(named.get("key_file")), os.environ.get(KEY_FILE)}
     keys |= {getattr(named.get(name), "key_file", None) for name in STORES}
