@@ -627,6 +627,7 @@ RARE: frozenset[Break] = frozenset(
         settles_in_over_what_was_published,
         takes_a_denial_for_an_answer_to_every_attempt,
         restores_before_it_verified,
+        repairs_capture_without_a_row,
     }
 )
 """These need thousands of seeds: they are tried at night."""

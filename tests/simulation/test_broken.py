@@ -17,7 +17,7 @@ def tried(break_it: Break) -> ParameterSet:
     return pytest.param(break_it, marks=marks, id=break_it.__name__.replace("_", " "))
 
 
-@pytest.mark.parametrize("break_it", map(tried, BREAKS))
+@pytest.mark.parametrize("break_it", [tried(each) for each in BREAKS])
 def test_a_broken_engine_is_caught(break_it: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     break_it(monkeypatch)
     assert any(attempt(seed) for seed in range(SEEDS)), f"{SEEDS} seeds did not tell it apart"
