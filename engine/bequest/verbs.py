@@ -238,7 +238,9 @@ def alembic_filter(own: Callable[..., bool] | None = None) -> Callable[..., bool
 def uninstall(database: Any) -> None:
     """Remove all that Bequest ever put into the database."""
     with closing(registry.open_source(database)) as source:
-        source.uninstall()
+        # A publish that is under way would write its memory into what is empty by then.
+        with source.exclusive(Limits().lock_seconds):
+            source.uninstall()
 
 
 def _entry(found: Version) -> HistoryEntry:
