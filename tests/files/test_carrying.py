@@ -125,7 +125,7 @@ def test_an_heir_appends_and_loses_nothing(
     bequest.backup(url, store, files=[vast])
     new = f"sqlite:///{tmp_path / 'new.db'}"
     shutil.rmtree(vast)
-    report = bequest.restore(store, new, files_in_place=True)
+    report = bequest.restore(store, new, files_in_place=True, adopt=True)
     assert (report.files, report.rows, report.tables) == (3, 1, 1)
     with closing(sqlite3.connect(tmp_path / "new.db")) as db:
         named = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'bequest_files'")

@@ -84,7 +84,7 @@ def test_no_byte_of_a_secret_is_in_an_sqlite_database_or_beside_it(
             assert holding(tmp_path / "db", each) == []
     bequest.files(store, files_to=tmp_path / "out")
     assert holding(tmp_path / "out", known[-1])
-    bequest.restore(store, f"sqlite:///{tmp_path / 'db' / 'new.db'}")
+    bequest.restore(store, f"sqlite:///{tmp_path / 'db' / 'new.db'}", adopt=True)
     assert holding(tmp_path / "db", known[-1]) == []
 
 
@@ -126,7 +126,7 @@ def test_a_postgresql_database_gains_no_table_of_files(
         with connect(url) as db:
             db.execute("CREATE TABLE t (id integer PRIMARY KEY)")
         bequest.backup(url, store, files=[tmp_path / "tls"])
-        bequest.restore(store, new)
+        bequest.restore(store, new, adopt=True)
         assert _tables(url) == _tables(new) == []
 
 

@@ -5,6 +5,8 @@ The status says what is wrong and what to do, and when that is over nobody has t
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing
@@ -20,12 +22,13 @@ from bequest.errors import AccessError
 from bequest.publisher import Publisher
 from bequest.watcher import Watcher
 from bequest_adapters.databases.sqlite import connection as connecting
+from bequest_adapters.databases.sqlite import sidefile
 from tests.simulation.small_world import Clock
 from tests.simulation.test_publish import Daily
 
 HARM = {
-    "a full disk": ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1000000", "disk is full"),
-    "a read-only database": ("PRAGMA query_only = 1", "PRAGMA query_only = 0", "cannot be written"),
+    "a full disk": ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1000000"),
+    "a read-only database": ("PRAGMA query_only = 1", "PRAGMA query_only = 0"),
 }
 
 
@@ -105,21 +108,33 @@ def scene(
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_what_bequest_cannot_write_the_controller_can(harm: str, scene: Scene) -> None:
-    strike, heal, said = HARM[harm]
+def test_what_bequest_cannot_write_it_need_not(harm: str, scene: Scene) -> None:
+    strike, heal = HARM[harm]
     scene.strike(strike)
     for _ in range(50):
         scene.write()
-    failure = scene.tick()
-    if failure.startswith("failed"):  # a full disk need not hurt: a small write may find room
-        assert said in failure
+    assert scene.tick().startswith("published")
+    assert scene.is_current()
+    scene.strike(heal)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_without_room_beside_the_database_the_controller_goes_on_and_the_status_says_so(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sidefile, "_write", full)
+        for _ in range(50):
+            scene.write()
+        failure = scene.tick()
+        assert failure.startswith("failed")
+        assert os.strerror(number) in failure
         status = read_status(scene.source, scene.clock, scene.publisher.last_error)
         assert status.state == "failing"
-        assert said in str(status.last_error)
         assert status.pending_mutations >= 50
-    else:
-        assert harm == "a full disk"
-    scene.strike(heal)
     scene.write()
     scene.tick()
     assert scene.is_current()
@@ -127,13 +142,17 @@ def test_what_bequest_cannot_write_the_controller_can(harm: str, scene: Scene) -
 
 
 def test_a_database_that_somebody_keeps_locked(scene: Scene) -> None:
+    (mode,) = scene.controller.execute("PRAGMA journal_mode").fetchone()
     scene.write()
     scene.controller.execute("BEGIN EXCLUSIVE")
     scene.write()
-    failure = scene.tick()
+    told = scene.tick()
     scene.controller.execute("COMMIT")
-    assert failure.startswith("failed")
-    assert "locked by another connection" in failure
+    if mode == "wal":  # nobody reads what is not committed, and nobody waits for it
+        assert told.startswith("published")
+    else:
+        assert told.startswith("failed")
+        assert "locked by another connection" in told
     scene.tick()
     assert scene.is_current()
 

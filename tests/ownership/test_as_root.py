@@ -79,7 +79,7 @@ def _warm(folder: Path) -> None:
     with bequest.Backup(source, str(folder / "warm.bequest")) as backup:
         backup.flush()
     bequest.verify(str(folder / "warm.bequest"), source)
-    bequest.restore(str(folder / "warm.bequest"), f"sqlite:///{folder}/warm-2.db")
+    bequest.restore(str(folder / "warm.bequest"), f"sqlite:///{folder}/warm-2.db", adopt=True)
 
 
 def change(database: str) -> None:
@@ -133,8 +133,8 @@ def test_what_root_restores_the_controllers_user_publishes(folder: Path, databas
     store = str(folder / "o.bequest")
     as_user(lambda: (change(database), bequest.backup(database, store)))
     new = f"sqlite:///{folder}/new.db"
-    bequest.restore(store, new)
-    bequest.restore(store, new, force=True)
+    bequest.restore(store, new, adopt=True)
+    bequest.restore(store, new, force=True, adopt=True)
     assert all_the_users(folder), owners(folder)
     assert any("before-restore" in name for name in owners(folder))
 

@@ -44,8 +44,11 @@ class _Kept:
         """`bequest.forking.Forkable.before_fork`: locks are not shared with a child."""
 
     def forget(self) -> None:
-        """`bequest.forking.Forkable.forget`: the descriptors are good here, too."""
+        """`bequest.forking.Forkable.forget`: a child holds no lock yet that closing could drop."""
         self._guard = threading.Lock()
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
 
 
 _kept: Final = _Kept()

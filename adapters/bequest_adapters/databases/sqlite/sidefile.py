@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
+from bequest import forking
 from bequest.snapshot.frame import pack, unpack
 
 from ...belonging import give
@@ -73,20 +74,20 @@ class SideFile:
 
     def read(self, installation: str, kind: str) -> Any:
         """The last record of ``kind``; ``None`` when there is none. Raises `OSError`."""
-        with self._guard:
+        with self._turn():
             self._refresh()
             return self._seen.records.get((installation, kind))
 
     def is_own(self) -> bool:
         """Whether the file lies where it was made; False for a copy, or when there is none."""
-        with self._guard:
+        with self._turn():
             self._refresh()
             return bool(self._seen.inode) and self._seen.inode == self._seen.own_inode
 
     def append(self, installation: str, records: Mapping[str, Any], *, durable: bool) -> None:
         """Add a record of each kind, in this order. Raises `OSError`."""
         data = b"".join(_encoded(installation, kind, record) for kind, record in records.items())
-        with self._guard, self._locked() as file:
+        with self._turn(), self._locked() as file:
             self._catch_up(file)
             _write(file, self._seen.end, data)
             self._catch_up(file)
@@ -100,17 +101,23 @@ class SideFile:
 
         Raises `OSError`.
         """
-        with self._guard, self._locked() as file:
+        with self._turn(), self._locked() as file:
             self._catch_up(file)
             records = self._seen.records.items()
             self._rewrite({key: record for key, record in records if key[0] == installation})
 
     def remove(self) -> None:
         """Delete the file. Raises `OSError`."""
-        with self._guard:
+        with self._turn():
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
             self._seen = _Seen()
+
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        """One thread at a time; a child that is forked meanwhile would hold the file's lock."""
+        with forking.guard(), self._guard:
+            yield
 
     @contextmanager
     def _locked(self) -> Generator[int]:

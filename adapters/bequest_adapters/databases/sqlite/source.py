@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from bequest import ancestry
+from bequest.errors import Unreachable
 from bequest.model import Memory, Pending, Place, Selection, Standing
 from bequest.ports import Unsettled
 from bequest.snapshot.frame import unpack
@@ -160,7 +161,7 @@ class SqliteSource:
     def recall(self) -> Memory:
         """`Source.recall`: who it is, from the database; the rest, from the side file."""
         identity = self._identity()
-        with translated(self._location):
+        with self._beside():
             return Memory() if identity is None else remembering.recall(identity, self._side)
 
     def remember(self, memory: Memory, *, durable: bool) -> None:
@@ -175,13 +176,29 @@ class SqliteSource:
                 self._held.identity = after
         if durable or after != before:
             self._sync_commits()
-        with translated(self._location):
+        with self._beside():
             if after != before:
                 remembering.introduce(after, self._side)
             remembering.remember(memory, self._side, durable=durable or after != before)
 
-    def _sync_commits(self) -> None:
+    @contextmanager
+    def _beside(self) -> Generator[None]:
+        """Say what an error of the side file means, which is no error of the database."""
         with translated(self._location):
+            try:
+                yield
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError as error:
+                raise Unreachable(
+                    f"{self._side.path}, the file in which Bequest remembers what it published, "
+                    f"could not be read or written ({error.strerror}). Nothing is published "
+                    "without it; the backup in the store is as it was, and it will be tried again. "
+                    "Free some space, or look at the disk."
+                ) from error
+
+    def _sync_commits(self) -> None:
+        with self._beside():
             sync_commits(self._location.path, wal=is_wal(self._location.path))
 
     def descends(self, origin: str) -> bool | None:
@@ -192,7 +209,7 @@ class SqliteSource:
         """`bequest.ports.Notes.note`: in the side file."""
         identity = self._identity()
         if identity is not None:
-            with translated(self._location):
+            with self._beside():
                 self._side.append(identity.installation, {f"note {name}": text}, durable=False)
 
     def noted(self, name: str) -> str | None:
@@ -200,7 +217,7 @@ class SqliteSource:
         identity = self._identity()
         if identity is None:
             return None
-        with translated(self._location):
+        with self._beside():
             found = self._side.read(identity.installation, f"note {name}")
         return None if found is None else str(found)
 
