@@ -8,14 +8,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
-from bequest_adapters.databases.sqlite import installing, open_source, writing_apart
+from bequest.model import Selection
+from bequest_adapters.apart import Apart
+from bequest_adapters.databases.sqlite import installation, installing, open_source, writing_apart
+from bequest_adapters.databases.sqlite.connection import locate
+from bequest_adapters.databases.sqlite.identity import Identity, Known, read_identity
 from bequest_adapters.databases.sqlite.turns import Crowded, Door, Looking, Turn, turn_at
 
 from .controllers import ENVIRONMENT
@@ -76,29 +82,21 @@ def read_then_write(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
+def write(db: sqlite3.Connection) -> None:
+    db.execute(ADDED)
+
+
 def names(db: sqlite3.Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT name FROM device ORDER BY id")]
 
 
-def later(work: Callable[[sqlite3.Connection], None], db: sqlite3.Connection) -> Callable[[], None]:
-    """Run ``work`` in a thread; what is returned waits for it and raises what it raised."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work(db)
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-
-    def wait() -> None:
-        thread.join()
-        if raised:
-            raise raised[0]
-
-    return wait
+@contextmanager
+def later(work: Callable[[sqlite3.Connection], object], db: sqlite3.Connection) -> Generator[None]:
+    """Run ``work`` in a thread; at the end wait for it, and raise what it raised."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work, db)
+        yield
+        running.result()
 
 
 def test_the_door_stays_open_while_somebody_is_inside(path: Path, db: sqlite3.Connection) -> None:
@@ -116,9 +114,9 @@ def test_the_door_stays_open_while_somebody_is_inside(path: Path, db: sqlite3.Co
 
 
 @pytest.mark.parametrize("worked_in", [True, False])
-@pytest.mark.parametrize("work", [read_then_write, lambda db: db.execute(ADDED)])
+@pytest.mark.parametrize("work", [read_then_write, write])
 def test_newcomers_without_a_timeout_wait_at_the_door_and_see_what_was_committed(
-    work: Callable[[sqlite3.Connection], None],
+    work: Callable[[sqlite3.Connection], object],
     worked_in: bool,
     path: Path,
     db: sqlite3.Connection,
@@ -128,11 +126,10 @@ def test_newcomers_without_a_timeout_wait_at_the_door_and_see_what_was_committed
     with writer(path) as step:
         assert step("enter") == "True"
         assert step("write") == "True"
-        wait = later(work, db)
-        time.sleep(0.05)
-        step("commit")
-        step("leave")
-        wait()
+        with later(work, db):
+            time.sleep(0.05)
+            step("commit")
+            step("leave")
     assert names(db) == ["ours", "added"]
 
 
@@ -167,9 +164,9 @@ def test_what_is_read_while_the_door_is_closed_waits_for_no_longer(
 ) -> None:
     with writer(path) as step:
         step("enter")
-        wait = later(lambda db: db.execute("SELECT * FROM device").fetchall(), db)
-        step("leave")
-        wait()
+        with later(lambda db: db.execute("SELECT * FROM device").fetchall(), db):
+            time.sleep(0.05)
+            step("leave")
 
 
 def test_a_crash_behind_the_door_opens_it(path: Path, db: sqlite3.Connection) -> None:
@@ -320,13 +317,16 @@ def test_where_no_process_can_be_started_it_is_written_here(
     source = open_source(make_url(f"sqlite:///{large}"))
     asked: list[str] = []
 
-    def ask(module: str, request: dict[str, Any]) -> Any:
+    def ask(_: Apart, __: str, request: dict[str, Any]) -> Any:
         asked.append(request["do"])
         return answered
 
-    monkeypatch.setattr(source._apart, "ask", ask)
-    monkeypatch.setattr(Looking, "suits", lambda self, untouched: not self._crowded)
-    assert source.install()
+    monkeypatch.setattr(Apart, "ask", ask)
+    with closing(connect(large)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM device").fetchall()
+        monkeypatch.setattr(Looking, "patience_seconds", 0.1)
+        assert source.install()
     assert source.installed()
     source.close()
     assert asked == ["install"]
@@ -345,14 +345,20 @@ def test_who_never_ends_a_read_is_not_waited_for_without_end(
 
 
 def test_the_process_does_what_was_asked_for(large: Path) -> None:
-    source = open_source(make_url(f"sqlite:///{large}"))
-    request = writing_apart.uninstall_request(source._location)
-    assert source.install()
-    answer = source._apart.ask(writing_apart.__name__, request)
-    assert answer is not None
-    assert answer[1] == 0
-    assert not source.installed()
-    source.close()
+    location = locate(make_url(f"sqlite:///{large}"))
+    identity = Identity("1" * 32, "a lineage", 7, ("2" * 32,))
+    known = Known(identity, 5, Selection(("t1*",)))
+    requests = (
+        writing_apart.install_request(location, Selection(exclude=("t2",)), 300, known),
+        writing_apart.identity_request(location, replace(identity, epoch=8)),
+        writing_apart.uninstall_request(location),
+    )
+    found: list[tuple[bool, Identity]] = []
+    with closing(connect(large)) as db:
+        for request in requests:
+            assert Apart().ask(writing_apart.__name__, request) == ("true\n", 0)
+            found.append((installation.installed(db), read_identity(db)))
+    assert found == [(True, identity), (True, replace(identity, epoch=8)), (False, Identity())]
 
 
 def test_a_door_is_for_an_open_log(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ class Exclusive(Turn):
 class Looking(Turn):
     """In WAL mode, beside other connections in the same process."""
 
+    patience_seconds = 10.0
     pause_seconds = 0.0005
     busy_ms = 0
 
@@ -118,7 +119,8 @@ class Looking(Turn):
         """``crowded``: whether to raise `Crowded` as soon as somebody is met."""
         self._path = path
         self._crowded = crowded
-        self.patience_seconds = 0.0 if crowded else 10.0
+        if crowded:
+            self.patience_seconds = 0.0
 
     def enter(self, connection: sqlite3.Connection) -> bool:
         """`Turn.enter`."""

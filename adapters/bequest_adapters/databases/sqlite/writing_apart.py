@@ -31,7 +31,7 @@ def install_request(
 ) -> dict[str, Any]:
     """To do what `installing.install` does."""
     chosen = None if selection is None else asdict(selection)
-    said = {"identity": asdict(known.identity), "seq": known.seq}
+    said: dict[str, Any] = {"identity": asdict(known.identity), "seq": known.seq}
     said["selection"] = None if known.selection is None else asdict(known.selection)
     return _request("install", location, selection=chosen, limit=limit, known=said)
 
@@ -97,7 +97,7 @@ def _turn(connection: sqlite3.Connection) -> Turn:
 
 
 def _identity(said: dict[str, Any]) -> Identity:
-    return Identity(**{**said, "earlier": tuple(said["earlier"])})
+    return Identity(said["installation"], said["lineage"], said["epoch"], tuple(said["earlier"]))
 
 
 def _selection(said: dict[str, Any] | None) -> Selection | None:
