@@ -5,6 +5,7 @@ For what would disturb the controller in its own process. Invariants:
 * the interpreter starts isolated (``-I``) and takes the modules of this process from where this one
   took them; the working folder comes last, so that no file which lies there by chance is imported
   in place of a module;
+* it ends with its answer: taking an interpreter down takes longer than some answers;
 * a forked child holds neither end of the pipes (`bequest.forking`): the process at the other end
   would wait for a word from it.
 """
@@ -21,9 +22,9 @@ from typing import Any, Final
 from bequest import forking
 
 _BOOT: Final = (
-    "import json, sys; request = json.loads(sys.stdin.read()); sys.path[:] = request['path']; "
+    "import json, os, sys; request = json.loads(sys.stdin.read()); sys.path[:] = request['path']; "
     "import importlib; answer = importlib.import_module(request['module']).answer(request); "
-    "print(json.dumps(answer))"
+    "print(json.dumps(answer), flush=True); os._exit(0)"
 )
 
 

@@ -32,7 +32,7 @@ class Observed(sqlite3.Connection):
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         self.now += self.step
         found = super().execute(sql, parameters)
-        if sql == "BEGIN IMMEDIATE":
+        if sql in ("BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"):
             self.transactions.append([])
         elif self.inside:
             self.transactions[-1].append(sql)

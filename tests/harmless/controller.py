@@ -203,10 +203,10 @@ def long_readers() -> Step:
 
 
 def starts(work: Work, number: int) -> None:
-    """Every 100 transactions the controller starts again and brings its schema up to date."""
-    if number % 100 == 0:
+    """Every 250 transactions the controller starts again and brings its schema up to date."""
+    if number % 250 == 0:
         db = work.connect()
-        version = number // 100
+        version = number // 250
 
         def create(run: Callable[..., Any]) -> None:
             run("SELECT name FROM sqlite_schema")

@@ -23,6 +23,8 @@ KINDS: dict[str, tuple[str, str, float, int]] = {
     "savepoints, WAL, no timeout": ("savepoints", "WAL", 0, 1),
     "long readers, WAL, no timeout": ("long readers", "WAL", 0, 1),
     "schema at start, WAL": ("schema at start", "WAL", 5, 1),
+    "schema at start, WAL, no timeout": ("schema at start", "WAL", 0, 1),
+    "schema at start, DELETE": ("schema at start", "DELETE", 5, 1),
     "like Django, WAL": ("like Django", "WAL", 5, 1),
     "ORM with NullPool, WAL": ("ORM with NullPool", "WAL", 5, 1),
     "ORM with BEGIN, WAL": ("ORM with BEGIN", "WAL", 5, 1),
@@ -40,15 +42,17 @@ KINDS: dict[str, tuple[str, str, float, int]] = {
 
 @pytest.mark.parametrize(
     "count",
-    [pytest.param(1_000, id="ci"), pytest.param(10_000, id="full", marks=pytest.mark.nightly)],
+    [pytest.param(500, id="ci"), pytest.param(10_000, id="full", marks=pytest.mark.nightly)],
 )
 @pytest.mark.parametrize("name", KINDS)
 def test_the_same_statements_fail_as_without_bequest(name: str, count: int, tmp_path: Path) -> None:
     kind, journal, timeout, processes = KINDS[name]
-    if kind.startswith("ORM") and count == 1_000:  # they take five times as long
-        count = 400
+    if kind.startswith("ORM") and count == 500:  # they take five times as long
+        count = 200
+    if kind == "schema at start":  # every 250th is one
+        count *= 2
     plan = Plan(kind, journal, timeout, count, processes=processes)
-    check(outcomes(plan, tmp_path), least_publishes=5)
+    check(outcomes(plan, tmp_path), least_publishes=3)
 
 
 @settings(

@@ -85,7 +85,7 @@ def test_a_hot_journal_is_left_to_who_may_lock(path: Path) -> None:
     assert journal.exists()
     quiet.close()
     connections = Connections(locate(make_url(f"sqlite:///{path}")))
-    assert connections.read(lambda db: db.execute(BOTH).fetchall()) == [(1,)]
+    assert connections.read(lambda db: db.execute(BOTH).fetchall(), 0.1) == [(1,)]
     assert not journal.exists()
     connections.close()
 

@@ -320,14 +320,6 @@ class Connections:
             connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
 
-    @contextmanager
-    def transaction(self) -> Generator[sqlite3.Connection]:
-        """A write transaction, committed at the end; relaxed, as `writing` is."""
-        with self.writing() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back."""
         with self._lock:

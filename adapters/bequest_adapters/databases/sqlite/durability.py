@@ -5,7 +5,8 @@ the files that hold its commits are synced before a publish is sent.
 
 Closing any descriptor of a database file drops all of the process's POSIX locks on it, those of
 the controller's own SQLite included. So that descriptor is opened once for each file and stays
-open as long as the process lives. SQLite holds no lock on the write-ahead log: that one is closed.
+open as long as the process lives, and so does one of the log's index (``-shm``). SQLite holds no
+lock on the write-ahead log: that one is closed.
 """
 
 from __future__ import annotations
@@ -75,6 +76,14 @@ def kept() -> frozenset[int]:
 def is_wal(path: str) -> bool:
     """Whether the database is in WAL mode, by its header. Raises `OSError`."""
     return os.pread(descriptor(path), 2, _VERSIONS_AT) == _WAL_VERSIONS
+
+
+def log_index_descriptor(path: str) -> int:
+    """One of the index of the log (``-shm``), never closed. SQLite makes a new one now and then.
+
+    Raises `FileNotFoundError` where nobody has the database open.
+    """
+    return _kept.of(f"{path}-shm")
 
 
 def _sync_once(path: str, flags: int) -> None:

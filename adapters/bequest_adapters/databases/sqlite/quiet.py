@@ -24,11 +24,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import sqlite3
-import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -37,6 +34,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from . import flocks
 from .durability import descriptor
 
 SHARED_FIRST: Final = 0x40000002
@@ -45,7 +43,6 @@ HEADER_BYTES: Final = 100
 MAGIC: Final = b"SQLite format 3\0"
 ROLLBACK_MODE: Final = b"\x01\x01"
 COUNTER: Final = slice(24, 28)
-_FLOCK: Final = struct.Struct("hhqqi4x")
 _IN_MODIFY: Final = 0x2
 _CLOCK_REALTIME_COARSE: Final = 5
 _EVENTS_BYTES: Final = 65536
@@ -106,9 +103,7 @@ class Witness:
         return Stamp(file, found.st_size, found.st_mtime_ns, header)
 
     def _locked(self) -> bool:
-        asked = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, SHARED_FIRST, SHARED_SIZE, 0)
-        answer = fcntl.fcntl(self._handle, fcntl.F_OFD_GETLK, asked)
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        return flocks.is_locked(self._handle, SHARED_FIRST, SHARED_SIZE, for_reading=True)
 
     def _written(self) -> bool:
         if self._events is None:
@@ -121,7 +116,7 @@ class Witness:
 
 def possible(path: str) -> bool:
     """Whether the database is in rollback-journal mode, and this system can tell who locks it."""
-    if sys.platform != "linux":
+    if not flocks.POSSIBLE:
         return False
     try:
         header = os.pread(descriptor(path), HEADER_BYTES, 0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from bequest import ancestry
 from bequest.errors import Unreachable
@@ -19,7 +21,17 @@ from bequest.ports import Unsettled
 from bequest.snapshot.frame import unpack
 from bequest_schema.tables import JOURNAL, SETTINGS
 
-from . import healing, installation, installing, journal, lifting, record, remembering
+from ...apart import Apart
+from . import (
+    healing,
+    installation,
+    installing,
+    journal,
+    lifting,
+    record,
+    remembering,
+    writing_apart,
+)
 from .catalog import exists
 from .connection import QUIET_SECONDS, Connections, Location, places, translated
 from .copy import copied
@@ -30,6 +42,7 @@ from .locks import Locks
 from .quiet import Moved
 from .sidefile import SideFile
 from .target_following import standing_row
+from .turns import Crowded, Turn, turn_at
 
 
 class SqliteSource:
@@ -46,6 +59,7 @@ class SqliteSource:
         self._locks = Locks(location)
         self._side = SideFile(location.path)
         self._held = threading.local()
+        self._apart = Apart()
         # What the last sound cut saw. Replaced as a whole, so that threads need no lock for it.
         self._sound: Sound | None = None
         # Since when no cut without a lock has counted; 0 when the last one did.
@@ -90,11 +104,32 @@ class SqliteSource:
             return False
         with self._connections.writing() as connection:
             known = self._known(connection)
-            changed = installing.install(connection, selection, self._journal_limit, known)
-            if changed:
-                installed = record.read_record(connection)
-                remembering.keep_selection(installed.identity, installed.selection, self._side)
-            return changed
+        limit = self._journal_limit
+        changed = self._write(
+            writing_apart.install_request(self._location, selection, limit, known),
+            lambda connection, turn: installing.install(
+                connection, selection, limit, known, turn=turn
+            ),
+        )
+        if changed:
+            installed = self._connections.read(record.read_record)
+            remembering.keep_selection(installed.identity, installed.selection, self._side)
+        return changed
+
+    def _write(
+        self,
+        request: dict[str, Any],
+        write: Callable[[sqlite3.Connection, Turn], bool],
+    ) -> bool:
+        """What ``write`` returns here, where the database is quiet; else ``request``, elsewhere."""
+        path = self._location.path
+        with suppress(Crowded), self._connections.writing() as connection:
+            return write(connection, turn_at(path, crowded=True))
+        found = self._apart.ask(writing_apart.__name__, request)
+        if found is not None and found[1] == 0 and (said := json.loads(found[0])) is not None:
+            return bool(said)
+        with self._connections.writing() as connection:
+            return write(connection, turn_at(path))
 
     def _known(self, connection: sqlite3.Connection) -> Known:
         """Who the database is to be, unless it says so itself; what was published last."""
@@ -131,8 +166,7 @@ class SqliteSource:
 
     def uninstall(self) -> None:
         """`Source.uninstall`, with the lock files and the side file."""
-        with self._connections.writing() as connection:
-            installing.uninstall(connection)
+        self._write(writing_apart.uninstall_request(self._location), _uninstalled)
         self._sound = None
         with translated(self._location):
             self._side.remove()
@@ -170,8 +204,9 @@ class SqliteSource:
         memory = before.named(memory)
         after = before.succeeded(memory)
         if after != before:
-            with self._connections.transaction() as connection:
-                write_identity(connection, after)
+            self._write(
+                writing_apart.identity_request(self._location, after), partial(_named, after)
+            )
             if getattr(self._held, "identity", None):
                 self._held.identity = after
         if durable or after != before:
@@ -274,6 +309,7 @@ class SqliteSource:
 
     def close(self) -> None:
         """`Source.close`."""
+        self._apart.kill()
         self._locks.release()
         self._connections.close()
 
@@ -288,6 +324,16 @@ def _is_whole(
         and not healing.is_needed(connection)
         and installation.look(connection, selection, limit, Known(identity)) is None
     )
+
+
+def _named(identity: Identity, connection: sqlite3.Connection, turn: Turn) -> bool:
+    installing.write(connection, partial(write_identity, identity=identity), turn=turn)
+    return True
+
+
+def _uninstalled(connection: sqlite3.Connection, turn: Turn) -> bool:
+    installing.uninstall(connection, turn=turn)
+    return True
 
 
 def _identity(connection: sqlite3.Connection) -> Identity | None:
