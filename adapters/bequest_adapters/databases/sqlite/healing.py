@@ -2,8 +2,8 @@
 
 SQLite cannot compile a statement that fires a trigger whose table is missing: where somebody
 dropped the journal, every write of the controller fails until there is one again. So that comes
-first, in one transaction that does nothing else; all the rest can wait for `installing`. It waits for
-no good moment (`turns`) either: whom it could make fail fails without it.
+first, in one transaction that does nothing else; all the rest can wait for `installing`. It waits
+for no good moment (`turns`) either: whom it could make fail fails without it.
 """
 
 from __future__ import annotations
