@@ -151,6 +151,11 @@ class Run:
         self._controller.stdin.write("go\n")
         self._controller.stdin.flush()
 
+    def until_at_work(self) -> None:
+        """The controller beside which Bequest runs has committed something since `go`."""
+        assert self._sidecar is not None
+        self._sidecar.until("published", 2)
+
     def outcome(self) -> Outcome:
         """Wait for the controller; end what is beside it, which must have stored everything."""
         said, _ = self._controller.communicate(timeout=PATIENCE_SECONDS)

@@ -181,12 +181,15 @@ BESIDE: dict[str, Callable[[Scene, Sidecar], int]] = {
     "a recorded file": record_a_file,
     "a failed publish": fail,
     "a restart of run": restart,
-    "status": verbs(("status", "--database", "URL"), ("status", "--database", "URL", "--json")),
-    "drill": verbs(("drill", "STORE", "--database", "URL")),
-    "verify": verbs(("verify", "STORE", "--database", "URL")),
-    "diff": verbs(("diff", "STORE", "--database", "URL")),
-    "log": verbs(("log", "--database", "URL")),
-    "inspect": verbs(("inspect", "STORE")),
+    "all that only looks": verbs(
+        ("status", "--database", "URL"),
+        ("status", "--database", "URL", "--json"),
+        ("drill", "STORE", "--database", "URL"),
+        ("verify", "STORE", "--database", "URL"),
+        ("diff", "STORE", "--database", "URL"),
+        ("log", "--database", "URL"),
+        ("inspect", "STORE"),
+    ),
     "backup": verbs(("backup", "--database", "URL", "--store", "STORE")),
     "a new base": verbs(("backup", "--rewrite", "--database", "URL", "--store", "STORE")),
 }
@@ -214,9 +217,11 @@ INSIDE = {
         "(backup.start(), True)[1]",
         "backup.flush().action",
     ),
-    "a drill": ("bequest.drill(store, url).ok",),
-    "a verification": ("bequest.verify(store, url).ok",),
-    "a comparison": ("bequest.diff(store, database=url).equal",),
+    "all that only looks": (
+        "bequest.drill(store, url).ok",
+        "bequest.verify(store, url).ok",
+        "bequest.diff(store, database=url).equal",
+    ),
 }
 
 

@@ -3,13 +3,15 @@
 Where others are at work in the database, perhaps in this process, only such a process can keep them
 waiting at the `turns.Door`. It takes half a second to start, so a quiet database is written to from
 here. Where no process can be started, or it fails, its caller writes and reports what goes wrong.
+
+The connection is never closed, the process just ends: at a close SQLite asks for an exclusive lock,
+and at that moment a newcomer without a busy timeout cannot open the database.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
@@ -18,7 +20,7 @@ from bequest.errors import BequestError
 from bequest.model import Selection
 
 from . import installing
-from .connection import Location, connect
+from .connection import Location, abandon, connect
 from .identity import Identity, Known, write_identity
 from .turns import Door, Turn, turn_at
 
@@ -53,8 +55,9 @@ def _request(what: str, location: Location, **more: Any) -> dict[str, Any]:
 def answer(request: dict[str, Any]) -> bool | None:
     """In that process: whether something was written; ``None`` where it failed."""
     try:
-        with closing(connect(Location(*request["location"]))) as connection:
-            return _DO[request["do"]](connection, request)
+        connection = connect(Location(*request["location"]))
+        abandon(connection)
+        return _DO[request["do"]](connection, request)
     except (BequestError, sqlite3.Error, OSError):
         return None
 
