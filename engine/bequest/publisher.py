@@ -187,7 +187,11 @@ class Publisher:
         except BequestError as error:
             with suppress(BequestError):
                 memory = self._source.recall()
-                failed = replace(memory, state=state_of(error), last_error=str(error))
+                # Whom another one has succeeded stays so, whatever fails next: an object that is
+                # gone is not this controller's to make.
+                superseded = memory.state == "superseded"
+                state = memory.state if superseded else state_of(error)
+                failed = replace(memory, state=state, last_error=str(error))
                 failed = replace(failed, mode=self._mode or memory.mode)
                 # A copy has no memory of its own until it is adopted.
                 if failed != memory and memory.installation and not memory.copied:

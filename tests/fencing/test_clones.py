@@ -139,6 +139,29 @@ def test_a_mistaken_restore_is_given_back(original: Machine, store: str, tmp_pat
     still_publishes(original, store, tmp_path)
 
 
+def test_a_superseded_controller_never_makes_the_object_again_whatever_failed_in_between(
+    original: Machine, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "store" / "o.bequest")
+    Path(store).parent.mkdir()
+    backup(original, store)
+    heir = SqliteMachine(tmp_path / "heir")
+    heir.folder.mkdir()
+    bequest.restore(store, heir.url, adopt=True)
+    with pytest.raises(bequest.Superseded):
+        backup(original, store)
+    folder = Path(store).parent
+    away = folder.with_name("away")
+    folder.rename(away)
+    with pytest.raises(bequest.AccessError):
+        backup(original, store)
+    away.rename(folder)
+    Path(store).unlink()
+    with pytest.raises(bequest.Superseded):
+        backup(original, store)
+    assert backup(heir, store).action == "create"
+
+
 def test_the_owner_has_nothing_to_adopt(original: Machine, store: str) -> None:
     report = bequest.adopt(original.url)
     assert (report.adopted, report.epoch, report.epoch_before) == (False, 1, 1)
