@@ -21,7 +21,7 @@ def run(bench: Bench) -> Iterator[Figure]:
     base, both, new = bench.fresh("base"), bench.fresh("both"), bench.fresh("new.db")
     mutations = bench.normal // 10
     bequest.backup(url(database), str(base))
-    with bequest.Backup(url(database), str(both), limits=ROOMY, overwrite=True) as backup:
+    with bequest.Backup(url(database), str(both), limits=ROOMY) as backup:
         backup.flush(None)
         db = sqlite3.connect(database, isolation_level=None)
         db.execute(

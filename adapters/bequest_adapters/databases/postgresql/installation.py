@@ -407,7 +407,7 @@ def _write(
         max([before.last_id, *plan.numbers.values()]),
         plan.numbers,
     )
-    if after == before and not changed:
+    if after == before and not changed and installations(connection):
         return False
     connection.execute("BEGIN")
     _write_record(connection, plan, fingerprint)

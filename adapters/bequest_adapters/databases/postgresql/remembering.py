@@ -12,7 +12,7 @@ from typing import Any
 
 from bequest.model import Intent, Memory
 from bequest.snapshot.frame import pack, unpack
-from bequest_schema.tables import MEMORY
+from bequest_schema.tables import JOURNAL, MEMORY
 
 from .connection import Connection
 
@@ -42,6 +42,16 @@ _REMEMBER = (
     ", earlier_installations = CASE WHEN excluded.installation IN ('', m.installation)"
     " THEN m.earlier_installations ELSE left(concat_ws(' ', m.installation,"
     " m.earlier_installations), 512) END"
+)
+# Rows that came in a dump from a server that had counted transactions further would count as new
+# here for as long as this server has not got there. The row that replaces them keeps this journal
+# from describing less than it did (`bequest.ancestry`).
+_FORGET_FUTURE = (
+    f"WITH gone AS (DELETE FROM bequest.{JOURNAL}"
+    " WHERE txid >= pg_snapshot_xmax(pg_current_snapshot()) RETURNING 1)"
+    f" INSERT INTO bequest.{JOURNAL}(txid, at, tab, op, keys)"
+    " SELECT pg_current_xact_id(), clock_timestamp(), 0, 't', NULL"
+    " WHERE EXISTS (SELECT FROM gone)"
 )
 _COPIED = "it was copied or moved from another server or database"
 
@@ -91,7 +101,9 @@ def remember(connection: Connection, memory: Memory, *, durable: bool) -> None:
 
 
 def write(connection: Connection, memory: Memory) -> None:
-    """Replace the row, in the caller's transaction."""
+    """Replace the row, in the caller's transaction; of a new history the journal is made fit."""
+    if memory.installation and not (memory.position or memory.intents):
+        connection.execute(_FORGET_FUTURE.encode())
     packed = {
         "attributes": pack(dict(memory.attributes)),
         "intents": pack([asdict(intent) for intent in memory.intents]),
