@@ -9,7 +9,9 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from .connection import Connections, Location
+from bequest import forking
+
+from .connection import Connections, Location, translated
 
 PATIENCE_SECONDS = 10.0
 """A copy of everything takes long and is needed rarely: rather late than in a writer's way."""
@@ -25,16 +27,20 @@ def copied(connections: Connections, location: Location) -> Generator[sqlite3.Co
     folder, name = os.path.split(location.path)
     handle, path = tempfile.mkstemp(prefix=f".{name}-bequest-", dir=folder)
     os.close(handle)
-    copy = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    with forking.guard():
+        copy = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        copy.execute("PRAGMA synchronous = OFF")
-        copy.execute("PRAGMA journal_mode = OFF")
-        connections.read(partial(_copy, copy), PATIENCE_SECONDS)
-        _forget(path)
-        copy.execute("BEGIN")
-        yield copy
+        # Reading the copy, too, takes locks of the library that a forked child would find held.
+        with forking.guard(copy.interrupt), translated(location):
+            copy.execute("PRAGMA synchronous = OFF")
+            copy.execute("PRAGMA journal_mode = OFF")
+            connections.read(partial(_copy, copy), PATIENCE_SECONDS)
+            _forget(path)
+            copy.execute("BEGIN")
+            yield copy
     finally:
-        copy.close()
+        with forking.guard():
+            copy.close()
         _forget(path)
 
 
