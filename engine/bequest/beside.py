@@ -340,10 +340,9 @@ class BothCut:
         """`Cut.position`."""
         return self._cut.position
 
-    @property
-    def origin(self) -> str:
+    def origin(self, token: str) -> str:
         """`Cut.origin`: descent is the database's alone."""
-        return self._cut.origin
+        return self._cut.origin(token)
 
     @property
     def fault(self) -> str:

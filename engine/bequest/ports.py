@@ -183,11 +183,12 @@ class Cut(Protocol):
         """The journal up to here is visible in this cut."""
         ...
 
-    @property
-    def origin(self) -> str:
-        """The newest journal rows of this cut, as `Source.descends` knows them again.
+    def origin(self, token: str) -> str:
+        """What this cut contains, as `Source.descends` recognises it in a later state.
 
-        Printable ASCII of at most 400 characters. Empty where capture is not whole.
+        ``token`` is the publish's own, of which a source may write something down with the intent
+        (`Source.remember`). Printable ASCII of at most 400 characters. Empty where capture is not
+        whole.
         """
         ...
 
@@ -301,7 +302,7 @@ class Source(Protocol):
         ...
 
     def descends(self, origin: str) -> bool | None:
-        """Whether this database's history contains the journal rows that `Cut.origin` described.
+        """Whether this database's history contains the state that `Cut.origin` described.
 
         False: it does not, for certain. ``None``: nothing proves it either way, because the journal
         no longer reaches back so far.

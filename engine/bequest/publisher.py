@@ -259,7 +259,7 @@ class Publisher:
             )
         return stat
 
-    def _next_mark(self, memory: Memory, stat: Stat | None, origin: str) -> Mark:
+    def _next_mark(self, memory: Memory, stat: Stat | None, cut: Cut) -> Mark:
         """The mark of the next publish; the object of this lineage that it replaces comes before.
 
         A copy of this database may have published more often and added nothing, and a database that
@@ -269,7 +269,8 @@ class Publisher:
         there = None if stat is None else stat.mark
         if there is not None and there.lineage == memory.lineage:
             serial = max(serial, there.serial)
-        return Mark(memory.lineage, memory.epoch, serial + 1, self.token(), origin)
+        token = self.token()
+        return Mark(memory.lineage, memory.epoch, serial + 1, token, cut.origin(token))
 
     def _attempt(
         self, memory: Memory, stat: Stat | None, reason: str, exact: bool
@@ -297,7 +298,7 @@ class Publisher:
             changed = _difference(memory.attributes, attributes)
             if exact or any(table.key for table in whole):
                 rows = sum(cut.count(table) for table in catalog.tables)
-            mark = self._next_mark(memory, stat, cut.origin)
+            mark = self._next_mark(memory, stat, cut)
             data, chain = b"", bytes.fromhex(memory.chain)
             # With an intent whose outcome is open, an empty tail settles it: whatever is still on
             # its way to the store then finds another object than the one it names.
@@ -414,7 +415,7 @@ class Publisher:
                 if cut.stale:
                     raise _Stale
                 at = self._clock.time()
-                mark = self._next_mark(memory, stat, cut.origin)
+                mark = self._next_mark(memory, stat, cut)
                 catalog, attributes, position = cut.catalog(), cut.attributes(), cut.position
                 header = self._header(mark, at, cut.revisions())
                 seen = _Counter(self._progress, memory.rows or None)

@@ -143,12 +143,13 @@ memory = Table(
     Column("key_id", Text, nullable=False),
     Column("inherited", Text, nullable=False),
     Column("installation", Text, nullable=False),
+    Column("witnesses", Text, nullable=False),
     Column("earlier_installations", Text, nullable=False),
     Column("place", Text, nullable=False),
 )
 """`bequest.model.Memory`, one row with id 1, on PostgreSQL only: SQLite's is in a file beside the
 database. ``attributes`` is a msgpack map, ``intents`` a list of maps. ``place`` names the server
-and the database that ``installation`` was made in."""
+and the database that ``installation`` was made in, ``witnesses`` the latest publishes."""
 
 capture = Table(
     CAPTURE,

@@ -37,7 +37,7 @@ def test_what_no_journal_row_names_tells_two_copies_apart_after_the_repair(tmp_p
         )
         assert source.install()
         with source.cut(Memory()) as cut:
-            origin = cut.origin
+            origin = cut.origin("")
         assert source.descends(origin) is True
     with opened(copy) as source:
         assert source.descends(origin) is False

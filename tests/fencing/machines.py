@@ -48,7 +48,7 @@ def origin_of(machine: Machine) -> str:
     """What a publish of it would say that it descends from."""
     with closing(registry.open_source(machine.url)) as source:
         with source.cut(source.recall()) as cut:
-            return cut.origin
+            return cut.origin("")
 
 
 def descends(machine: Machine, origin: str) -> bool:

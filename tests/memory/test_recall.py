@@ -127,7 +127,7 @@ def test_another_installation_is_written_down_and_the_earlier_one_stays_known(
 
 def _origin(source: Source) -> str:
     with source.cut(source.recall()) as cut:
-        return cut.origin
+        return cut.origin("")
 
 
 @pytest.mark.parametrize("with_side_file", [True, False])

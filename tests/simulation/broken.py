@@ -300,7 +300,7 @@ def takes_trimmed_rows_for_proven(patch: pytest.MonkeyPatch) -> None:
 
 
 def proves_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SimulatedCut, "origin", "")
+    patch.setattr(SimulatedCut, "origin", lambda self, token: "")
 
 
 def repairs_capture_without_a_row(patch: pytest.MonkeyPatch) -> None:
@@ -354,8 +354,9 @@ def replaces_what_came_after_the_copy(patch: pytest.MonkeyPatch) -> None:
 
 
 def counts_on_from_its_own_memory(patch: pytest.MonkeyPatch) -> None:
-    def own(self: Any, memory: Memory, stat: Any, origin: str) -> Mark:
-        return Mark(memory.lineage, memory.epoch, memory.serial + 1, self.token(), origin)
+    def own(self: Any, memory: Memory, stat: Any, cut: Any) -> Mark:
+        token = self.token()
+        return Mark(memory.lineage, memory.epoch, memory.serial + 1, token, cut.origin(token))
 
     patch.setattr(Publisher, "_next_mark", own)
 

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -39,6 +39,7 @@ from bequest.model import (
     Selection,
     Table,
 )
+from bequest.publisher import OPEN_INTENTS
 
 from .process import Lock, busy, current
 from .sidefile import SideFile
@@ -133,6 +134,7 @@ class Database:
     capture: int = 0
     identity: Identity = Identity()
     memory: Memory = field(default_factory=Memory)
+    witnesses: tuple[str, ...] = ()
     home: int = 0
     publishing: Lock = field(default_factory=Lock)
     leader: Any = None
@@ -156,6 +158,7 @@ class Database:
             "capture": self.capture,
             "identity": self.identity,
             "memory": self.memory,
+            "witnesses": self.witnesses,
             "home": self.home,
         }
 
@@ -265,7 +268,7 @@ class Database:
     def install(self, identity: Identity) -> bool:
         """Make capture whole; a database that does not say who it is becomes ``identity``."""
         changed = self.captured != self.generation
-        if changed and self.captured:
+        if changed and self.captured and not self.server:
             # Its own row tells what was written without one from what was there before.
             self._journalled(0, Operation.TOUCH, None, 0.0)
         if changed:
@@ -280,22 +283,20 @@ class Database:
 
     def uninstall(self) -> None:
         self.identity, self.memory, self.captured = Identity(), Memory(), 0
+        self.witnesses = ()
         self.journal, self.last = [], 0
         self.changed()
 
     def trim(self, after: int) -> None:
-        """What the publisher trims, down to the rows that prove descent."""
+        """What the publisher trims; the last row says how far, as a snapshot does on a server."""
         seen = sum(row.number <= after for row in self.journal)
-        del self.journal[: max(0, seen - ORIGIN_ROWS)]
+        del self.journal[: max(0, seen - 1)]
         self.changed()
 
     def holds(self, installation: str, described: str) -> bool | None:
-        """Whether the journal contains the rows that an origin describes."""
+        """Whether it contains what an origin describes."""
         if self.server:
-            if described.startswith("empty"):
-                return True if described == f"empty{self.capture}" else None
-            stamps = {str(row.stamp) for row in self.journal}
-            return True if stamps.issuperset(described.split(".")) else None
+            return True if described in self.witnesses else None
         last, count, digest = map(int, described.split("."))
         if self.last < last:
             return False
@@ -320,16 +321,12 @@ class Database:
         return [(key, value, *wide) for key, value in sorted(self.rows.items())]
 
 
-def newest_rows(
-    journal: Sequence[Journalled], capture: int, installation: str, *, server: bool
-) -> str:
+def newest_rows(journal: Sequence[Journalled], installation: str) -> str:
     """What an origin says of the journal."""
     if not journal:
-        return f"empty{capture}" if server else ""
+        return ""
     last = journal[-1].number
     found = _stamps(journal, last - ORIGIN_ROWS, last)
-    if server:
-        return ".".join(map(str, found))
     return f"{last}.{len(found)}.{_digest(installation, found)}"
 
 
@@ -388,8 +385,7 @@ class Proof(NamedTuple):
     def shown_by(self, database: Database) -> bool:
         """Whether the journal holds that row, and those before it."""
         if not self.stamp:
-            known = self.installation in database.identity.installations
-            return known and not database.server
+            return self.installation in database.identity.installations
         wanted = range(max(1, self.number - ORIGIN_ROWS + 1), self.number + 1)
         found = [row for row in database.journal if row.number in wanted]
         return len(found) == len(wanted) and found[-1].stamp == self.stamp
@@ -401,7 +397,7 @@ class SimulatedCut:
     def __init__(self, database: Database, memory: Memory) -> None:
         self._journal = tuple(database.journal)
         self._installations = database.identity.installations
-        self._server, self._capture = database.server, database.capture
+        self._server = database.server
         self._rows = {ITEMS: database.whole_rows(ITEMS), NOTES: database.whole_rows(NOTES)}
         self._catalog = database.catalog
         self._generation = database.generation
@@ -414,14 +410,12 @@ class SimulatedCut:
             self._after = position.number
             self.fault = position.fault(database.capture, self._journal)
 
-    @property
-    def origin(self) -> str:
+    def origin(self, token: str) -> str:
         if self.stale:
             return ""
-        return ancestry.origin_of(
-            self._installations,
-            lambda each: newest_rows(self._journal, self._capture, each, server=self._server),
-        )
+        if self._server:
+            return ancestry.origin_of(self._installations[:1], lambda _: token)
+        return ancestry.origin_of(self._installations, partial(newest_rows, self._journal))
 
     def catalog(self) -> Catalog:
         return self._catalog
@@ -521,6 +515,9 @@ class SimulatedSource:
             if after.installation != database.identity.installation:
                 database.home = database.place
             database.identity, database.memory = after, memory
+            newest = tuple(each.token for each in memory.intents[-1:])
+            if newest and newest[0] not in database.witnesses:
+                database.witnesses = (*newest, *database.witnesses)[:OPEN_INTENTS]
             database.durable() if durable else database.changed()
         else:
             if another:

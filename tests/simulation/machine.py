@@ -43,9 +43,9 @@ class Machine:
         return journal[0].number > max(1, before - ORIGIN_ROWS + 1)
 
     def proves(self, version: Version) -> bool:
-        """Whether its journal still shows that ``version`` is an earlier state of its database.
+        """Whether its database still shows that ``version`` is an earlier state of it.
 
-        By the stamps of the journal's rows, which the engine never sees.
+        A file by the stamps of the journal's rows, which the engine never sees.
         """
         database, mark = self.database, version.mark
         who = database.identity
@@ -56,6 +56,8 @@ class Machine:
             return False
         if version.proof is not None and version.proof is self.birth:
             return True
+        if database.server:
+            return mark.token in database.witnesses
         return isinstance(version.proof, Proof) and version.proof.shown_by(database)
 
     @property

@@ -256,7 +256,8 @@ class SimulatedCut:
 
     def __init__(self, database: Database, memory: Memory) -> None:
         self._database = database.copy()
-        self.origin = ancestry.origin_of(database.installations, lambda _: database.newest_rows())
+        origin = ancestry.origin_of(database.installations, lambda _: database.newest_rows())
+        self.origin = lambda token: origin
         self.stale = database.generation != database.installed
         self.position = f"{database.installed}:{database.dropped + len(database.journal)}"
         self._after = 0

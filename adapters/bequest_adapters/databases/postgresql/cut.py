@@ -32,7 +32,7 @@ from .journal import Position
 from .members import Family, Member, families, is_unchanged
 from .naming import literal, qualified
 from .ranges import RelationReader
-from .remembering import installations
+from .remembering import installations, witness_of
 from .shapes import NOT_OURS, read_shapes
 
 ATTEMPTS: Final = 5
@@ -114,14 +114,13 @@ class PostgresCut:
             return ""
         return str(Position(self._snapshot, self._known.fingerprint, self._known.generation))
 
-    @property
-    def origin(self) -> str:
-        """`Cut.origin`."""
+    def origin(self, token: str) -> str:
+        """`Cut.origin`: the witness of the publish, which is written down with its intent."""
         if self._stale:
             return ""
-        rows = partial(journal.newest_rows, self._connection, self._known.generation)
         with self._watched():
-            return self._locks.hold(lambda: origin_of(installations(self._connection), rows))
+            known = self._locks.hold(lambda: installations(self._connection))
+        return origin_of(known[:1], partial(witness_of, token))
 
     @property
     def fault(self) -> str:

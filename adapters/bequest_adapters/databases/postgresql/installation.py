@@ -426,14 +426,7 @@ def _write_record(connection: Connection, plan: Plan, fingerprint: str) -> None:
         "last_id": str(max([last, *plan.numbers.values()])),
     }
     keys = {(shape.schema, shape.name): key_columns(shape) for shape in plan.shapes}
-    if installations(connection):
-        # What was written while capture was broken has no row: without this one, a copy of the
-        # database from before could prove that it descends from what is published from now on.
-        connection.execute(
-            f"INSERT INTO bequest.{JOURNAL}(txid, at, tab, op, keys)"
-            " VALUES (pg_current_xact_id(), clock_timestamp(), 0, 't', NULL)"
-        )
-    else:
+    if not installations(connection):
         blank = Memory(installation=uuid.uuid4().hex, lineage=str(uuid.uuid4()), epoch=1)
         write(connection, blank)
     for setting, value in values.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Final
 
 import psycopg
@@ -22,15 +21,7 @@ from .connection import Connection
 from .forms import expression
 
 TRIM_ROWS: Final = 1000
-ORIGIN_ROWS: Final = 8
-"""So many rows prove descent; each is one statement, stamped to the microsecond."""
-_EMPTY: Final = "empty-"
 _TABLE: Final = f"bequest.{JOURNAL}"
-# No cryptographic hash: some servers have none that takes text of any encoding. Its seed is secret.
-_HASH: Final = (
-    "to_hex(hashtextextended(concat_ws('|', txid, (extract(epoch FROM at) * 1000000)::int8, tab,"
-    ' op, keys::text) COLLATE "C", %(seed)s::int8))'
-)
 # The first condition spares most rows the second one, which searches the snapshot.
 _BEHIND: Final = (
     "txid >= pg_snapshot_xmin(%(since)s::pg_snapshot)"
@@ -119,64 +110,19 @@ def pending(connection: Connection, position: Position) -> Pending:
 
 
 def trim(connection: Connection, position: Position) -> None:
-    """Forget what ``position`` has seen, in steps, without waiting for a disk.
-
-    The newest rows of it stay: they prove descent (`newest_rows`).
-    """
+    """Forget what ``position`` has seen, in steps, without waiting for a disk."""
     if not position.snapshot:
-        return
-    oldest = connection.execute(
-        f"SELECT at FROM {_TABLE} WHERE {_SEEN} ORDER BY at DESC"
-        f" OFFSET {ORIGIN_ROWS - 1} LIMIT 1".encode(),
-        {"since": position.snapshot},
-    ).fetchone()
-    if oldest is None:
         return
     sql = (
         f"DELETE FROM {_TABLE} WHERE ctid = ANY (ARRAY("
-        f"SELECT ctid FROM {_TABLE} WHERE {_SEEN} AND at < %(oldest)s LIMIT {TRIM_ROWS}))"
+        f"SELECT ctid FROM {_TABLE} WHERE {_SEEN} LIMIT {TRIM_ROWS}))"
     )
-    values = {"since": position.snapshot, "oldest": oldest[0]}
+    values = {"since": position.snapshot}
     removed = TRIM_ROWS
     while removed == TRIM_ROWS:
         connection.execute("BEGIN; SET LOCAL synchronous_commit = off")
         removed = connection.execute(sql.encode(), values).rowcount
         connection.execute("COMMIT")
-
-
-def newest_rows(connection: Connection, generation: str, installation: str) -> str:
-    """The newest rows of the journal, for an origin (`bequest.ancestry`).
-
-    Of an empty journal the generation, which changes when history is dropped.
-    """
-    found = connection.execute(
-        f"SELECT {_HASH} FROM {_TABLE} ORDER BY at DESC, txid DESC LIMIT {ORIGIN_ROWS}".encode(),
-        {"seed": _seed(installation)},
-    ).fetchall()
-    return ".".join(sorted(row[0] for row in found)) or f"{_EMPTY}{generation}"
-
-
-def holds(
-    connection: Connection, generation: str, installation: str, described: str
-) -> bool | None:
-    """True when the journal contains the rows that `newest_rows` described, else ``None``.
-
-    Rows are trimmed after they were published, so that they are gone proves nothing.
-    """
-    if described.startswith(_EMPTY):
-        return True if described == f"{_EMPTY}{generation}" else None
-    wanted = described.split(".")
-    row = connection.execute(
-        f"SELECT count(DISTINCT h) FROM (SELECT {_HASH} AS h FROM {_TABLE}) AS j"
-        " WHERE h = ANY (%(wanted)s)",
-        {"seed": _seed(installation), "wanted": wanted},
-    ).fetchone()
-    return True if row == (len(set(wanted)),) else None
-
-
-def _seed(installation: str) -> int:
-    hashed = blake2b(installation.encode(), digest_size=8, person=b"bequest-journal").digest()
-    return int.from_bytes(hashed, "big", signed=True)
 
 
 def _tuples(

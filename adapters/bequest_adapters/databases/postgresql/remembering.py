@@ -2,15 +2,23 @@
 
 ``place`` is the server's system identifier and the database's oid. They differ in a database that
 was dumped and restored, or made from a template, and so tell a copy. A physical replica that was
-promoted has both of its primary: only the journal tells how far it came (`bequest.ancestry`).
+promoted has both of its primary: only its content tells how far it came (`bequest.ancestry`).
+
+A *witness* is made from the token of one publish and committed with its intent, after the cut. The
+intent's commit is in the server's log behind all commits that the cut saw, so whatever holds the
+witness (a replica, a dump, a database rolled back) holds the published state as well. The order of
+the journal's rows proves less: they are stamped when a statement runs, not when it is committed,
+and by clocks that differ between a primary and its standby.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from hashlib import blake2b
 from typing import Any
 
 from bequest.model import Intent, Memory
+from bequest.publisher import OPEN_INTENTS
 from bequest.snapshot.frame import pack, unpack
 from bequest_schema.tables import JOURNAL, MEMORY
 
@@ -26,9 +34,12 @@ _PLACE = (
     " FROM pg_database d WHERE d.datname = current_database())"
 )
 _RECALL = f"SELECT m.*, {_PLACE} AS place_now FROM bequest.{MEMORY} m WHERE id = 1"
+_WITNESS_DIGITS = 16
+_WITNESSES = OPEN_INTENTS * (_WITNESS_DIGITS + 1) - 1
+"""Characters of the newest ones: each open intent keeps its own."""
 _REMEMBER = (
-    f"INSERT INTO bequest.{MEMORY} AS m (id, {_NAMES}, earlier_installations, place)"
-    f" VALUES (1, {', '.join('%s' for _ in _COLUMNS)}, '', {_PLACE})"
+    f"INSERT INTO bequest.{MEMORY} AS m (id, {_NAMES}, witnesses, earlier_installations, place)"
+    f" VALUES (1, {', '.join('%s' for _ in _COLUMNS)}, %s, '', {_PLACE})"
     " ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(
         f'"{name}" = CASE excluded.installation WHEN \'\' THEN m."{name}"'
@@ -37,21 +48,18 @@ _REMEMBER = (
         else f'"{name}" = excluded."{name}"'
         for name in _COLUMNS
     )
-    + ", place = CASE WHEN excluded.installation IN ('', m.installation) THEN m.place"
+    + ", witnesses = CASE WHEN strpos(m.witnesses, excluded.witnesses) > 0 THEN m.witnesses"
+    f" ELSE left(concat_ws(' ', excluded.witnesses, nullif(m.witnesses, '')), {_WITNESSES}) END"
+    ", place = CASE WHEN excluded.installation IN ('', m.installation) THEN m.place"
     " ELSE excluded.place END"
     ", earlier_installations = CASE WHEN excluded.installation IN ('', m.installation)"
     " THEN m.earlier_installations ELSE left(concat_ws(' ', m.installation,"
     " m.earlier_installations), 512) END"
 )
 # Rows that came in a dump from a server that had counted transactions further would count as new
-# here for as long as this server has not got there. The row that replaces them keeps this journal
-# from describing less than it did (`bequest.ancestry`).
+# here for as long as this server has not got there.
 _FORGET_FUTURE = (
-    f"WITH gone AS (DELETE FROM bequest.{JOURNAL}"
-    " WHERE txid >= pg_snapshot_xmax(pg_current_snapshot()) RETURNING 1)"
-    f" INSERT INTO bequest.{JOURNAL}(txid, at, tab, op, keys)"
-    " SELECT pg_current_xact_id(), clock_timestamp(), 0, 't', NULL"
-    " WHERE EXISTS (SELECT FROM gone)"
+    f"DELETE FROM bequest.{JOURNAL} WHERE txid >= pg_snapshot_xmax(pg_current_snapshot())"
 )
 _COPIED = "it was copied or moved from another server or database"
 
@@ -108,5 +116,26 @@ def write(connection: Connection, memory: Memory) -> None:
         "attributes": pack(dict(memory.attributes)),
         "intents": pack([asdict(intent) for intent in memory.intents]),
     }
-    values = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
+    values: list[Any] = [packed.get(name, getattr(memory, name)) for name in _COLUMNS]
+    newest = memory.intents[-1].token if memory.intents else ""
+    values.append(witness_of(newest, memory.installation) if newest else "")
     connection.execute(_REMEMBER.encode(), values, prepare=True)
+
+
+def witness_of(token: str, installation: str) -> str:
+    """What an installation writes down of a publish: 16 hexadecimal digits."""
+    hashed = blake2b(
+        token.encode(), digest_size=_WITNESS_DIGITS // 2, key=installation.encode()[:64]
+    )
+    return hashed.hexdigest()
+
+
+def holds(connection: Connection, installation: str, witness: str) -> bool | None:
+    """True when the database holds ``witness``, else ``None``: the oldest ones are dropped.
+
+    It need not be of the present ``installation``: the list outlives an adoption.
+    """
+    row = connection.execute(
+        f"SELECT FROM bequest.{MEMORY} WHERE %s = ANY (string_to_array(witnesses, ' '))", [witness]
+    ).fetchone()
+    return None if row is None else True

@@ -109,14 +109,12 @@ class PostgresSource:
             remembering.remember(connection, memory, durable=durable)
 
     def descends(self, origin: str) -> bool | None:
-        """`Source.descends`; what it cannot prove, it does not deny: rows are trimmed."""
+        """`Source.descends`; what it cannot prove, it does not deny: old witnesses are dropped."""
         with self._connections.use() as connection:
-            if not (_has(connection, JOURNAL) and _has(connection, MEMORY)):
+            if not _has(connection, MEMORY):
                 return None
             known = remembering.installations(connection)
-            generation = installation.read_record(connection).generation
-            check = partial(journal.holds, connection, generation)
-            return ancestry.descends(origin, known, check)
+            return ancestry.descends(origin, known, partial(remembering.holds, connection))
 
     def note(self, name: str, text: str) -> None:
         """`bequest.ports.Notes.note`."""

@@ -124,9 +124,8 @@ class SqliteCut:
         """`Cut.position`; empty where capture is not whole, so that nothing can follow it."""
         return self._position
 
-    @property
-    def origin(self) -> str:
-        """`Cut.origin`."""
+    def origin(self, token: str) -> str:
+        """`Cut.origin`: the newest journal rows; nothing of a publish is in the database."""
         if self._flaw or not self._installed:
             return ""
         known = read_identity(self._connection).installations

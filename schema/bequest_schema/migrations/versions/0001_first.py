@@ -62,6 +62,7 @@ def _memory(op: Operations) -> None:
         sa.Column("key_id", sa.Text, nullable=False),
         sa.Column("inherited", sa.Text, nullable=False),
         sa.Column("installation", sa.Text, nullable=False),
+        sa.Column("witnesses", sa.Text, nullable=False),
         sa.Column("earlier_installations", sa.Text, nullable=False),
         sa.Column("place", sa.Text, nullable=False),
     )
