@@ -239,6 +239,18 @@ class Connections:
             idle = self._forgotten()
         _close(idle)
 
+    def check_file(self) -> None:
+        """Raises `Unreachable` when another file bears the name than at the last `renew`.
+
+        What a new connection reads then is not what was asked about before.
+        """
+        file = identity(self.location.path)
+        if self._file is not None and file is not None and file != self._file:
+            raise Unreachable(
+                f"{self.location.name} was replaced by another file while it was read. Nothing was "
+                "published, and the backup is as it was. It will be tried again with that file."
+            )
+
     def _forgotten(self) -> list[sqlite3.Connection | Quiet]:
         idle: list[sqlite3.Connection | Quiet] = [*self._idle, *self._quiet]
         self._idle, self._quiet = [], []
