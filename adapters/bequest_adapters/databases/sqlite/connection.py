@@ -194,6 +194,12 @@ def translated(location: Location) -> Generator[None]:
             f"No permission for {error.filename}, beside the database {location.name}. Nothing is "
             f"published without it. {_as_whom(location.path)}"
         ) from error
+    except OSError as error:
+        raise Unreachable(
+            f"{error.filename or 'A file'}, beside the database {location.name}, could not be used "
+            f"({error.strerror or error}). Nothing is published without it; the last published "
+            "snapshot is untouched. Check the disk, and that nothing else bears that name."
+        ) from error
 
 
 def _as_whom(path: str) -> str:

@@ -20,6 +20,7 @@ drops none of SQLite's locks.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -126,15 +127,14 @@ class SideFile:
                 os.close(file)
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         with suppress(FileNotFoundError):
-            return os.open(self.path, flags)
+            return _opened(self.path, os.O_RDWR)
         self._rewrite({}, create=True)
-        return os.open(self.path, flags)
+        return _opened(self.path, os.O_RDWR)
 
     def _refresh(self) -> None:
         try:
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            file = _opened(self.path, os.O_RDONLY)
         except FileNotFoundError:
             self._seen = _Seen()
             return
@@ -236,6 +236,15 @@ def _write(file: int, at: int, data: bytes) -> None:
     while data:
         written = os.pwrite(file, data, at)
         data, at = data[written:], at + written
+
+
+def _opened(path: str, flags: int) -> int:
+    """An ordinary file, open; never waits for the other end of a pipe. Raises `OSError`."""
+    file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(errno.EINVAL, "not an ordinary file", path)
 
 
 def _bears_name(file: int, path: str) -> bool:
