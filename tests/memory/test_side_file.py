@@ -197,3 +197,21 @@ def test_what_is_no_ordinary_file_is_an_error_that_names_it(tmp_path: Path, othe
     for verb in (bequest.backup, bequest.adopt):
         with pytest.raises(bequest.Unreachable, match=r"c\.db-bequest"):
             verb(f"sqlite:///{path}", str(store))
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way_and_goes_with_the_file(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    side = SideFile(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(sidefile.os, "link", killed)
+        patched.setattr(sidefile.os, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            side.append("x", {"memory": {}}, durable=True)
+    side.append("x", {"memory": {"serial": 1}}, durable=True)
+    assert side.read("x", "memory") == {"serial": 1}
+    side.remove()
+    assert os.listdir(os.path.dirname(database)) == ["c.db"]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import secrets
 import stat
@@ -107,10 +108,13 @@ class SideFile:
             self._rewrite({key: record for key, record in records if key[0] == installation})
 
     def remove(self) -> None:
-        """Delete the file. Raises `OSError`."""
+        """Delete the file, and what killed processes left of new ones. Raises `OSError`."""
         with self._guard:
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
+            for left in glob.glob(f"{glob.escape(self.path)}.{'[0-9a-f]' * 16}"):
+                with suppress(FileNotFoundError):
+                    os.unlink(left)
             self._seen = _Seen()
 
     @contextmanager
@@ -163,7 +167,8 @@ class SideFile:
 
     def _rewrite(self, records: Mapping[tuple[str, str], Any], *, create: bool = False) -> None:
         """Put a new file in the old one's place, or make one where there is none."""
-        temporary = f"{self.path}.{os.getpid()}.{threading.get_ident()}"
+        # A container's process often has the number of the one that was killed with such a file.
+        temporary = f"{self.path}.{secrets.token_hex(8)}"
         mode = self._mode()
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
