@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bequest
 from bequest_adapters.databases.sqlite import sidefile
 from bequest_adapters.databases.sqlite.sidefile import SideFile
 
@@ -175,3 +178,40 @@ def test_a_link_in_its_place_is_not_followed(database: str, tmp_path: Path) -> N
     with pytest.raises(OSError, match="symbolic"):
         side.append("x", {"memory": 1}, durable=False)
     assert precious.read_text() == "keep"
+
+
+@pytest.mark.parametrize("other", ["symlink", "folder", "pipe"])
+def test_what_is_no_ordinary_file_is_an_error_that_names_it(tmp_path: Path, other: str) -> None:
+    path, store = tmp_path / "c.db", tmp_path / "o.bequest"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    bequest.backup(f"sqlite:///{path}", str(store))
+    side = Path(f"{path}-bequest")
+    side.rename(tmp_path / "kept")
+    if other == "symlink":
+        side.symlink_to(tmp_path / "kept")
+    elif other == "folder":
+        side.mkdir()
+    else:
+        os.mkfifo(side)
+    for verb in (bequest.backup, bequest.adopt):
+        with pytest.raises(bequest.Unreachable, match=r"c\.db-bequest"):
+            verb(f"sqlite:///{path}", str(store))
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way_and_goes_with_the_file(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    side = SideFile(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(sidefile.os, "link", killed)
+        patched.setattr(sidefile.os, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            side.append("x", {"memory": {}}, durable=True)
+    side.append("x", {"memory": {"serial": 1}}, durable=True)
+    assert side.read("x", "memory") == {"serial": 1}
+    side.remove()
+    assert os.listdir(os.path.dirname(database)) == ["c.db"]

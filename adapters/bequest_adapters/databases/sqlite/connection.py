@@ -194,6 +194,12 @@ def translated(location: Location) -> Generator[None]:
             f"No permission for {error.filename}, beside the database {location.name}. Nothing is "
             f"published without it. {_as_whom(location.path)}"
         ) from error
+    except OSError as error:
+        raise Unreachable(
+            f"{error.filename or 'A file'}, beside the database {location.name}, could not be used "
+            f"({error.strerror or error}). Nothing is published without it; the last published "
+            "snapshot is untouched. Check the disk, and that nothing else bears that name."
+        ) from error
 
 
 def _as_whom(path: str) -> str:
@@ -238,6 +244,18 @@ class Connections:
             self._file = file
             idle = self._forgotten()
         _close(idle)
+
+    def check_file(self) -> None:
+        """Raises `Unreachable` when another file bears the name than at the last `renew`.
+
+        What a new connection reads then is not what was asked about before.
+        """
+        file = identity(self.location.path)
+        if self._file is not None and file is not None and file != self._file:
+            raise Unreachable(
+                f"{self.location.name} was replaced by another file while it was read. Nothing was "
+                "published, and the backup is as it was. It will be tried again with that file."
+            )
 
     def _forgotten(self) -> list[sqlite3.Connection | Quiet]:
         idle: list[sqlite3.Connection | Quiet] = [*self._idle, *self._quiet]

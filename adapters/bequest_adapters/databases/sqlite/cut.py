@@ -116,6 +116,11 @@ class SqliteCut:
         self._known = known
         self._plan = known.plan
         self._position = self._newest()
+        self._is_another = (
+            bool(memory.installation)
+            and self._installed
+            and (read_identity(connection).installation != memory.installation)
+        )
         self._fault = self._find_fault(memory)
         reading.stand_in_for_collations(connection, self._plan.collations)
 
@@ -138,8 +143,8 @@ class SqliteCut:
 
     @property
     def stale(self) -> bool:
-        """`Cut.stale`."""
-        return bool(self._flaw) or not self._installed
+        """`Cut.stale`; also for another database than the one that ``memory`` is of."""
+        return bool(self._flaw) or not self._installed or self._is_another
 
     @property
     def sound(self) -> Sound | None:

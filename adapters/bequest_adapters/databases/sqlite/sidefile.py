@@ -20,7 +20,9 @@ drops none of SQLite's locks.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import glob
 import os
 import secrets
 import stat
@@ -107,10 +109,13 @@ class SideFile:
             self._rewrite({key: record for key, record in records if key[0] == installation})
 
     def remove(self) -> None:
-        """Delete the file. Raises `OSError`."""
+        """Delete the file, and what killed processes left of new ones. Raises `OSError`."""
         with self._turn():
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
+            for left in glob.glob(f"{glob.escape(self.path)}.{'[0-9a-f]' * 16}"):
+                with suppress(FileNotFoundError):
+                    os.unlink(left)
             self._seen = _Seen()
 
     @contextmanager
@@ -133,15 +138,14 @@ class SideFile:
                 os.close(file)
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         with suppress(FileNotFoundError):
-            return os.open(self.path, flags)
+            return _opened(self.path, os.O_RDWR)
         self._rewrite({}, create=True)
-        return os.open(self.path, flags)
+        return _opened(self.path, os.O_RDWR)
 
     def _refresh(self) -> None:
         try:
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            file = _opened(self.path, os.O_RDONLY)
         except FileNotFoundError:
             self._seen = _Seen()
             return
@@ -170,7 +174,8 @@ class SideFile:
 
     def _rewrite(self, records: Mapping[tuple[str, str], Any], *, create: bool = False) -> None:
         """Put a new file in the old one's place, or make one where there is none."""
-        temporary = f"{self.path}.{os.getpid()}.{threading.get_ident()}"
+        # A container's process often has the number of the one that was killed with such a file.
+        temporary = f"{self.path}.{secrets.token_hex(8)}"
         mode = self._mode()
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
@@ -243,6 +248,15 @@ def _write(file: int, at: int, data: bytes) -> None:
     while data:
         written = os.pwrite(file, data, at)
         data, at = data[written:], at + written
+
+
+def _opened(path: str, flags: int) -> int:
+    """An ordinary file, open; never waits for the other end of a pipe. Raises `OSError`."""
+    file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(errno.EINVAL, "not an ordinary file", path)
 
 
 def _bears_name(file: int, path: str) -> bool:

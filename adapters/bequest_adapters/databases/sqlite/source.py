@@ -293,6 +293,7 @@ class SqliteSource:
     def _cut_on(self, connection: sqlite3.Connection, memory: Memory) -> SqliteCut:
         found = SqliteCut(connection, self._location, memory, self._sound)
         self._sound = found.sound
+        self._connections.check_file()
         return found
 
     def pending(self, memory: Memory) -> Pending:
