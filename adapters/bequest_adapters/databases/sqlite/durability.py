@@ -20,7 +20,7 @@ from bequest import forking
 
 
 class _Kept:
-    """The descriptors that stay open, by device and inode."""
+    """The descriptors that stay open, by device and inode; a forked child begins without."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], int] = {}
@@ -45,11 +45,11 @@ class _Kept:
         """`bequest.forking.Forkable.before_fork`: locks are not shared with a child."""
 
     def forget(self) -> None:
-        """`bequest.forking.Forkable.forget`: a child holds no lock yet that closing could drop."""
+        """`bequest.forking.Forkable.forget`: a child has no lock yet that a close could drop."""
         self._guard = threading.Lock()
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
+        inherited, self._open = self._open, {}
+        for number in inherited.values():
+            os.close(number)
 
 
 _kept: Final = _Kept()
